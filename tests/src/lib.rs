@@ -1,0 +1,9 @@
+//! What the tests of every crate share: the practice tenant, a real broker, a real browser.
+//!
+//! It knows none of our crates, so that each of them may use it.
+
+pub mod broker;
+pub mod browser;
+pub mod http_sign_in;
+pub mod process;
+pub mod tenant;
