@@ -1,1 +1,50 @@
-fn main() {}
+//! `cargo xtask …`: sets the machine up, then does what it was asked.
+
+mod demo;
+mod run;
+mod setup;
+mod test;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+Valet Key's own tasks. Each sets the machine up first (Debian and Ubuntu: installs what is missing).
+
+  cargo xtask demo     show the main job against a practice tenant; without a display it tells the story
+                         --headless    tell the story even where there is a display
+  cargo xtask test     run every test, to a closing line that counts them
+                         anything more is handed to `cargo test`, e.g. `cargo xtask test -p valetkey-entra`
+  cargo xtask check    formatting and clippy, warnings denied
+  cargo xtask figures  measure the app: size, start, memory; click to receipt
+  cargo xtask setup    only set the machine up
+";
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let task = args.next();
+    let rest: Vec<String> = args.collect();
+    match task.as_deref() {
+        Some("setup") => setup::machine(),
+        Some("check") => {
+            setup::machine()?;
+            test::check()
+        }
+        Some("test") => {
+            setup::machine()?;
+            test::run(&rest)
+        }
+        Some("demo") => {
+            setup::machine()?;
+            demo::run(&rest)
+        }
+        Some("figures") => {
+            setup::machine()?;
+            demo::figures()
+        }
+        None | Some("help" | "--help" | "-h") => {
+            run::say(HELP);
+            Ok(())
+        }
+        Some(other) => bail!("there is no task `{other}`\n\n{HELP}"),
+    }
+}

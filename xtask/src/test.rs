@@ -1,0 +1,99 @@
+//! `cargo xtask test` and `cargo xtask check`.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{cargo, execute, say};
+
+/// Everything, counted. The targets are built first, and all at once: the journeys start our own programs, and one
+/// set of features for all means nothing is compiled twice.
+fn run_all(extra: &[String]) -> Result<Count> {
+    if extra.is_empty() {
+        execute(cargo(&["build", "--locked", "--workspace", "--all-targets"]))?;
+    }
+    let mut test = cargo(&["test", "--locked", "--no-fail-fast"]);
+    if extra.is_empty() {
+        test.arg("--workspace");
+    }
+    test.args(extra).stdout(Stdio::piped());
+    let mut child = test.spawn().context("could not start cargo test")?;
+    let mut count = Count::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            count.add(&line);
+            say(&line);
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        bail!("cargo test failed before it could count ({status})");
+    }
+    Ok(count)
+}
+
+pub fn run(extra: &[String]) -> Result<()> {
+    let count = run_all(extra)?;
+    say(&format!("\n{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped));
+    if count.failed > 0 {
+        bail!("{} tests failed", count.failed);
+    }
+    if count.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+/// What a reviewer would ask for before reading.
+pub fn check() -> Result<()> {
+    execute(cargo(&["fmt", "--all", "--check"]))?;
+    execute(cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+#[derive(Default, Debug, PartialEq, Eq)]
+pub struct Count {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+impl Count {
+    /// Takes in one line of output; only libtest's `test result: …` lines count.
+    fn add(&mut self, line: &str) {
+        let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for part in numbers.split(';') {
+            let Some((number, what)) = part.trim().split_once(' ') else { continue };
+            let Ok(number) = number.parse::<u32>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn result_lines_are_added_up_and_nothing_else_is() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test a::test_result_of_passed ... ok",
+            "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.20s",
+        ] {
+            count.add(line);
+        }
+        assert_eq!(count, Count { passed: 5, failed: 4, skipped: 1 });
+    }
+}
