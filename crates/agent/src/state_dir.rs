@@ -1,0 +1,138 @@
+//! The agent's directory: private, held by one process, every file replaced whole or not at all.
+//!
+//! It knows names and bytes; what they mean is no business of this module.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::folder::{Folder, Kind};
+
+/// More than any file this crate writes; a larger one is not ours.
+pub const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// The lock's file and what holds it: the pid of the process that runs.
+const LOCK: &str = "lock";
+/// How many damaged messages are kept for the operator to look at. They come from the network, so there is an end.
+const MAX_SET_ASIDE: usize = 32;
+/// File name ending of a message that was set aside.
+const MESSAGE: &str = ".message";
+
+/// What can be wrong with the directory. The text names the command that mends it where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateDirError {
+    /// Others can read it.
+    #[error("{path} is open to others (mode {mode:o}); run: chmod 700 {path}")]
+    OpenToOthers { path: PathBuf, mode: u32 },
+    /// It belongs to another user.
+    #[error("{path} belongs to user {owner}, not to you; run: sudo chown -R $(id -u) {path}")]
+    NotOurs { path: PathBuf, owner: u32 },
+    /// A symbolic link, a device or a file with a second name stands where a file of ours should be.
+    #[error("{path} is not a plain file or directory of its own; move it away")]
+    NotPlain { path: PathBuf },
+    /// Another process runs on this directory.
+    #[error("{path} is in use by {}", pid.map_or("another process".to_owned(), |pid| format!("process {pid}")))]
+    Held { path: PathBuf, pid: Option<u32> },
+    /// A name with a separator in it, or one of ours that must not be used.
+    #[error("{name:?} is not a file name")]
+    BadName { name: String },
+    /// A file larger than [`MAX_FILE`].
+    #[error("{path} is larger than {MAX_FILE} bytes")]
+    TooLarge { path: PathBuf },
+    /// The system refused.
+    #[error("{doing} {path}: {source}")]
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+}
+
+/// The open, checked and locked directory. The lock goes when this is dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    root: Folder,
+    vault: Folder,
+    quarantine: Folder,
+    _lock: std::fs::File,
+}
+
+impl StateDir {
+    /// Opens `path`, makes it (0700) if it is missing, takes the lock and clears what a crash left half-written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StateDirError> {
+        let root = Folder::open(path.as_ref(), Kind::MayCreate)?;
+        let lock = root.lock(LOCK)?;
+        let vault = root.sub_folder("vault")?;
+        let quarantine = root.sub_folder("quarantine")?;
+        for folder in [&root, &vault, &quarantine] {
+            folder.clear_left_over()?;
+        }
+        Ok(Self { root, vault, quarantine, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Folder {
+        &self.root
+    }
+
+    /// One file an account.
+    pub fn vault(&self) -> &Folder {
+        &self.vault
+    }
+
+    /// What was set aside; see [`StateDir::quarantine`].
+    pub fn set_aside(&self) -> &Folder {
+        &self.quarantine
+    }
+
+    /// Moves `name` out of `folder` into `quarantine/` under a name with the time in it, and returns that name.
+    pub fn quarantine(&self, folder: &Folder, name: &str, now: Timestamp) -> Result<String, StateDirError> {
+        for attempt in 0..=u32::MAX {
+            let aside = if attempt == 0 {
+                format!("{name}.{}", now.as_millisecond())
+            } else {
+                format!("{name}.{}-{attempt}", now.as_millisecond())
+            };
+            if self.quarantine.exists(&aside)? {
+                continue;
+            }
+            folder.move_to(name, &self.quarantine, &aside)?;
+            return Ok(aside);
+        }
+        Err(StateDirError::BadName { name: name.to_owned() })
+    }
+
+    /// Keeps a refused message for the operator. Beyond [`MAX_SET_ASIDE`] the oldest goes; the same one is kept once.
+    pub fn quarantine_message(
+        &self,
+        digest: &str,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StateDirError> {
+        let mut kept: Vec<String> =
+            self.quarantine.list()?.into_iter().filter(|name| name.ends_with(MESSAGE)).collect();
+        if kept.iter().any(|name| name.contains(digest)) {
+            return Ok(());
+        }
+        // Milliseconds since 1970 have 13 digits until the year 2286, so the names sort by time.
+        kept.sort();
+        let surplus = (kept.len() + 1).saturating_sub(MAX_SET_ASIDE);
+        for name in kept.iter().take(surplus) {
+            self.quarantine.remove(name)?;
+        }
+        self.quarantine.replace(&format!("{}-{digest}{MESSAGE}", now.as_millisecond()), bytes)
+    }
+
+    /// Reads a file of the directory itself.
+    pub fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateDirError> {
+        self.root.read(name)
+    }
+
+    /// Replaces a file of the directory itself, durably and whole.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
+        self.root.replace(name, bytes)
+    }
+}

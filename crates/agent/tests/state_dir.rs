@@ -1,0 +1,142 @@
+//! The directory: what it refuses, what survives.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use jiff::Timestamp;
+use valetkey_agent::state_dir::{StateDir, StateDirError};
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+#[test]
+fn a_directory_open_to_others_is_refused_with_the_command_that_mends_it() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
+
+    let error = StateDir::open(&path).unwrap_err();
+
+    assert!(matches!(error, StateDirError::OpenToOthers { mode: 0o750, .. }));
+    assert!(error.to_string().ends_with(&format!("run: chmod 700 {}", path.display())));
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o750, "nothing was changed");
+}
+
+#[test]
+fn the_second_process_is_told_who_holds_the_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let first = StateDir::open(home.path().join("state")).unwrap();
+
+    let error = StateDir::open(first.path()).unwrap_err();
+
+    assert!(matches!(error, StateDirError::Held { pid, .. } if pid == Some(std::process::id())), "{error}");
+    let path = first.path().to_owned();
+    drop(first);
+    StateDir::open(path).unwrap();
+}
+
+#[test]
+fn links_and_fifos_are_never_followed_or_waited_for() {
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    let outside = home.path().join("outside");
+    std::fs::File::create(&outside).unwrap();
+    symlink(&outside, state.vault().path().join("linked")).unwrap();
+    std::fs::hard_link(&outside, state.vault().path().join("twice")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, state.vault().path().join("fifo"), 0o600.into()).unwrap();
+
+    for name in ["linked", "twice", "fifo"] {
+        let error = state.vault().read(name).unwrap_err();
+        assert!(matches!(error, StateDirError::NotPlain { .. }), "{name}: {error}");
+    }
+    for name in ["../outside", "/etc/passwd", "..", "", "a/b"] {
+        assert!(matches!(state.vault().read(name), Err(StateDirError::BadName { .. })), "{name}");
+    }
+
+    state.vault().replace("linked", b"ours").unwrap();
+    assert_eq!(std::fs::read(&outside).unwrap(), b"", "the link was replaced, not written through");
+    assert_eq!(state.vault().read("linked").unwrap().unwrap().as_slice(), b"ours");
+}
+
+#[test]
+fn a_state_directory_that_is_a_link_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let real = home.path().join("real");
+    drop(StateDir::open(&real).unwrap());
+    symlink(&real, home.path().join("link")).unwrap();
+    let error = StateDir::open(home.path().join("link")).unwrap_err();
+    assert!(matches!(error, StateDirError::NotPlain { .. }), "{error}");
+}
+
+/// Shows M17.
+#[test]
+fn a_failed_write_is_an_error_and_the_old_file_stands() {
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    state.vault().replace("a.json", b"old").unwrap();
+    // A directory in the way makes the rename fail, for root as well.
+    std::fs::create_dir(state.vault().path().join("b.json")).unwrap();
+
+    let error = state.vault().replace("b.json", b"new").unwrap_err();
+
+    assert!(matches!(error, StateDirError::Io { doing: "putting in place", .. }), "{error}");
+    assert_eq!(state.vault().list().unwrap(), ["a.json", "b.json"]);
+    assert_eq!(std::fs::read_dir(state.vault().path()).unwrap().count(), 2, "no left-over");
+    assert_eq!(state.vault().read("a.json").unwrap().unwrap().as_slice(), b"old");
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_cleared_at_the_next_start() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    drop(StateDir::open(&path).unwrap());
+    for folder in ["", "vault", "quarantine"] {
+        std::fs::File::create(path.join(folder).join(".new-0123456789abcdef")).unwrap();
+    }
+    let state = StateDir::open(&path).unwrap();
+    assert_eq!(std::fs::read_dir(state.vault().path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(state.set_aside().path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_quarantined_file_keeps_its_bytes_under_a_name_with_the_time() {
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    for bytes in [b"first".as_slice(), b"second"] {
+        state.vault().replace("x.json", bytes).unwrap();
+        state.quarantine(state.vault(), "x.json", now()).unwrap();
+    }
+    let names = state.set_aside().list().unwrap();
+    assert_eq!(names, ["x.json.1795262400000", "x.json.1795262400000-1"]);
+    assert_eq!(state.set_aside().read(&names[0]).unwrap().unwrap().as_slice(), b"first");
+    assert_eq!(state.set_aside().read(&names[1]).unwrap().unwrap().as_slice(), b"second");
+    assert!(state.vault().list().unwrap().is_empty());
+}
+
+#[test]
+fn refused_messages_are_kept_once_each_and_never_without_end() {
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    for n in 0..100_i64 {
+        let at = now() + jiff::SignedDuration::from_secs(n);
+        state.quarantine_message(&format!("digest{n:03}"), b"bad", at).unwrap();
+        state.quarantine_message(&format!("digest{n:03}"), b"bad", at).unwrap();
+    }
+    let kept = state.set_aside().list().unwrap();
+    assert_eq!(kept.len(), 32);
+    assert!(kept[0].contains("digest068") && kept[31].contains("digest099"), "{kept:?}");
+}
+
+#[test]
+fn a_file_that_was_opened_to_others_is_closed_before_it_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    state.vault().replace("a.json", b"{}").unwrap();
+    let path = state.vault().path().join("a.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    state.vault().read("a.json").unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+}
