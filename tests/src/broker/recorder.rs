@@ -1,0 +1,95 @@
+//! A second client that writes down every message it sees, byte for byte.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
+
+/// No message of a test takes this long to arrive.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Marks our lines among the debug lines of `mosquitto_sub -d`, which tell when it is subscribed.
+const MARK: &str = "RECORDED";
+
+/// One message as the broker delivered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    /// Delivered from the broker's store of retained messages, not as it was published.
+    pub retained: bool,
+}
+
+/// A running `mosquitto_sub`; it ends when dropped.
+#[derive(Debug)]
+pub struct Recorder {
+    seen: watch::Receiver<Vec<Recorded>>,
+    _child: Child,
+}
+
+impl Recorder {
+    pub(super) async fn start(arguments: &[String], topic_filter: &str) -> Result<Self> {
+        let mut child = Command::new("mosquitto_sub")
+            .args(arguments)
+            .args(["-d", "-q", "1", "-F", &format!("{MARK} %r %t %x"), "-t", topic_filter])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("mosquitto_sub")?;
+        let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+        loop {
+            match lines.next_line().await? {
+                Some(line) if line.starts_with("Subscribed") => break,
+                Some(_) => {}
+                None => bail!("mosquitto_sub ended before it was subscribed"),
+            }
+        }
+        let (sender, seen) = watch::channel(Vec::new());
+        tokio::spawn(collect(lines, sender));
+        Ok(Self { seen, _child: child })
+    }
+
+    /// Everything seen so far, in order.
+    pub fn messages(&self) -> Vec<Recorded> {
+        self.seen.borrow().clone()
+    }
+
+    /// Waits until a message, of those seen or still to come, fits.
+    pub async fn wait_for(&self, fits: impl Fn(&Recorded) -> bool) -> Result<Recorded> {
+        let mut seen = self.seen.clone();
+        let found = tokio::time::timeout(WAIT, seen.wait_for(|all| all.iter().any(&fits)))
+            .await
+            .with_context(|| format!("not recorded; seen: {:?}", self.topics()))??
+            .iter()
+            .find(|message| fits(message))
+            .cloned();
+        found.context("found a moment ago")
+    }
+
+    fn topics(&self) -> Vec<String> {
+        self.seen.borrow().iter().map(|message| message.topic.clone()).collect()
+    }
+}
+
+async fn collect(mut lines: Lines<BufReader<ChildStdout>>, sender: watch::Sender<Vec<Recorded>>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(message) = parse(&line) {
+            sender.send_modify(|all| all.push(message));
+        }
+    }
+}
+
+/// `RECORDED {0|1} {topic} {hex}`; a topic may hold spaces, the hex may be empty.
+fn parse(line: &str) -> Option<Recorded> {
+    let (retained, rest) = line.strip_prefix(MARK)?.trim_start().split_once(' ')?;
+    let (topic, hex) = rest.rsplit_once(' ')?;
+    let payload = (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok())
+        .collect::<Option<Vec<u8>>>()?;
+    Some(Recorded { topic: topic.into(), payload, retained: retained == "1" })
+}
