@@ -1,1 +1,201 @@
-//! To come.
+//! What an authority says of itself (OpenID Connect Discovery 1.0), believed only after it has been checked.
+
+use reqwest::Client;
+use serde::Deserialize;
+use url::Url;
+
+use crate::cloud::{Authority, Cloud};
+use crate::http::{self, HttpError};
+
+/// Checked metadata of one authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// As published: with the literal `{tenantid}` for `common` and `organizations`.
+    pub issuer: String,
+    pub authorization_endpoint: Url,
+    pub token_endpoint: Url,
+    pub jwks_uri: Url,
+    pub device_authorization_endpoint: Option<Url>,
+    /// Callbacks carry `iss` (RFC 9207 §3); one without it is then refused.
+    pub iss_parameter_supported: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetadataError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("the sign-in service calls itself `{found}`, not `{expected}`")]
+    WrongIssuer { expected: String, found: String },
+    #[error("`{name}` of the sign-in service is not https")]
+    UnsafeEndpoint { name: &'static str },
+    #[error("the sign-in service does not support PKCE with S256")]
+    NoS256,
+}
+
+impl Metadata {
+    /// Fetches and checks; nothing else of an authority is used before this has passed.
+    pub async fn fetch(http: &Client, authority: &Authority) -> Result<Self, MetadataError> {
+        http::get_json::<Document>(http, &authority.metadata_url()).await?.checked(authority)
+    }
+
+    /// Whether `iss` of a callback is right (RFC 9207 §2.4): the issuer of a tenant that may sign in here, and present
+    /// if the authority promised it.
+    pub fn permits_iss(&self, authority: &Authority, iss: Option<&str>) -> bool {
+        let Some(iss) = iss else { return !self.iss_parameter_supported };
+        if iss == self.issuer {
+            return true;
+        }
+        let tid = iss
+            .strip_prefix(authority.cloud.login().as_str())
+            .and_then(|rest| rest.strip_suffix("/v2.0"))
+            .and_then(crate::account::guid);
+        tid.is_some_and(|tid| authority.permits(tid))
+    }
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    authorization_endpoint: Url,
+    token_endpoint: Url,
+    jwks_uri: Url,
+    device_authorization_endpoint: Option<Url>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+impl Document {
+    fn checked(self, authority: &Authority) -> Result<Metadata, MetadataError> {
+        let expected = authority.metadata_issuer();
+        if self.issuer != expected {
+            return Err(MetadataError::WrongIssuer { expected, found: self.issuer });
+        }
+        let endpoints = [
+            ("authorization_endpoint", Some(&self.authorization_endpoint)),
+            ("token_endpoint", Some(&self.token_endpoint)),
+            ("jwks_uri", Some(&self.jwks_uri)),
+            ("device_authorization_endpoint", self.device_authorization_endpoint.as_ref()),
+        ];
+        for (name, endpoint) in endpoints {
+            if endpoint.is_some_and(|endpoint| !authority.cloud.trusts(endpoint)) {
+                return Err(MetadataError::UnsafeEndpoint { name });
+            }
+        }
+        if !self.supports_s256(&authority.cloud) {
+            return Err(MetadataError::NoS256);
+        }
+        Ok(Metadata {
+            issuer: self.issuer,
+            authorization_endpoint: self.authorization_endpoint,
+            token_endpoint: self.token_endpoint,
+            jwks_uri: self.jwks_uri,
+            device_authorization_endpoint: self.device_authorization_endpoint,
+            iss_parameter_supported: self.authorization_response_iss_parameter_supported,
+        })
+    }
+
+    /// Entra supports S256 and does not say so in its metadata; anybody else has to say it.
+    /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow>
+    fn supports_s256(&self, cloud: &Cloud) -> bool {
+        match &self.code_challenge_methods_supported {
+            Some(methods) => methods.iter().any(|method| method == "S256"),
+            None => !matches!(cloud, Cloud::Custom(_)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::{Uuid, uuid};
+
+    use super::*;
+    use crate::account::PERSONAL_TENANT;
+    use crate::cloud::Tenant;
+
+    const CONTOSO: Uuid = uuid!("aaaaaaaa-0000-4000-8000-00000000c070");
+
+    fn common() -> Authority {
+        Authority { cloud: Cloud::Global, tenant: Tenant::Common }
+    }
+
+    /// What Entra publishes for `common`, less what is not read here. It names no code challenge method.
+    fn entra() -> Value {
+        json!({
+            "issuer": "https://login.microsoftonline.com/{tenantid}/v2.0",
+            "authorization_endpoint": "https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
+            "token_endpoint": "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+            "device_authorization_endpoint": "https://login.microsoftonline.com/common/oauth2/v2.0/devicecode",
+            "jwks_uri": "https://login.microsoftonline.com/common/discovery/v2.0/keys",
+        })
+    }
+
+    fn check(authority: &Authority, change: Value) -> Result<Metadata, MetadataError> {
+        let mut document = entra();
+        document.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value::<Document>(document).unwrap().checked(authority)
+    }
+
+    #[test]
+    fn what_entra_publishes_is_accepted() {
+        let metadata = check(&common(), json!({})).unwrap();
+        assert_eq!(metadata.token_endpoint.path(), "/common/oauth2/v2.0/token");
+        assert!(!metadata.iss_parameter_supported);
+    }
+
+    #[test]
+    fn another_issuer_is_refused() {
+        for issuer in [
+            "https://login.microsoftonline.com/{tenantid}/v2.0/",
+            "https://login.microsoftonline.com/common/v2.0",
+            "https://login.evil.example/{tenantid}/v2.0",
+            "",
+        ] {
+            let refused = check(&common(), json!({ "issuer": issuer }));
+            assert!(matches!(refused, Err(MetadataError::WrongIssuer { .. })), "{issuer}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn plain_http_endpoints_are_refused_each() {
+        for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "device_authorization_endpoint"]
+        {
+            for address in ["http://login.microsoftonline.com/x", "http://localhost/x", "file:///x"] {
+                match check(&common(), json!({ name: address })) {
+                    Err(MetadataError::UnsafeEndpoint { name: refused }) => assert_eq!(refused, name),
+                    other => panic!("{name} {address}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_of_challenge_methods_without_s256_is_refused_and_so_is_no_list_but_from_microsoft() {
+        let plain = check(&common(), json!({ "code_challenge_methods_supported": ["plain"] }));
+        assert!(matches!(plain, Err(MetadataError::NoS256)), "{plain:?}");
+        let cloud = Cloud::from_addresses("https://id.example", Some("https://graph.example")).unwrap();
+        let custom = Authority { cloud, tenant: Tenant::Common };
+        let issuer = json!({ "issuer": "https://id.example/{tenantid}/v2.0" });
+        assert!(matches!(check(&custom, issuer), Err(MetadataError::NoS256)));
+    }
+
+    #[test]
+    fn the_iss_of_a_callback_is_a_permitted_tenants_and_not_missing_where_promised() {
+        let silent = check(&common(), json!({})).unwrap();
+        let promised =
+            check(&common(), json!({ "authorization_response_iss_parameter_supported": true })).unwrap();
+        assert!(silent.permits_iss(&common(), None));
+        assert!(!promised.permits_iss(&common(), None));
+        let work = Authority { cloud: Cloud::Global, tenant: Tenant::Organizations };
+        assert!(promised.permits_iss(&work, Some(&work.issuer(CONTOSO))));
+        assert!(!promised.permits_iss(&work, Some(&work.issuer(PERSONAL_TENANT))));
+        assert!(promised.permits_iss(&work, Some(&promised.issuer)));
+        for foreign in
+            ["", "https://login.evil.example/x/v2.0", "https://login.microsoftonline.com/common/v2.0"]
+        {
+            assert!(!promised.permits_iss(&work, Some(foreign)), "{foreign}");
+        }
+    }
+}
