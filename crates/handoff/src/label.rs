@@ -1,0 +1,112 @@
+//! Short texts from the other side that a person will see or a program will match on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A name shown to a person: of an agent, of a computer. One line of at most [`Label::MAX_CHARS`] characters, without control,
+/// invisible or direction-changing characters, because whoever writes it may want to look like somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(String);
+
+/// A machine-readable code such as `sign-in-frequency`: 1 to [`Code::MAX_CHARS`] of `a-z`, `0-9`, `-`, `_` and `.`. Codes
+/// travel instead of texts, so no error text (and no secret quoted in one) can cross.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Code(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the text is empty, too long, or has characters that are not allowed")]
+pub struct BadLabel;
+
+impl Label {
+    /// Fits one line of a small window.
+    pub const MAX_CHARS: usize = 64;
+
+    /// Makes a label of any text (a host name, say): forbidden characters become spaces, the rest is cut off. Nothing left
+    /// becomes `unnamed`.
+    pub fn tidy(text: &str) -> Self {
+        let spaced: String =
+            text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).take(Self::MAX_CHARS).collect();
+        let trimmed = spaced.trim();
+        Self(if trimmed.is_empty() { "unnamed" } else { trimmed }.to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Code {
+    pub const MAX_CHARS: usize = 48;
+
+    /// The code, or `unknown` if the text is not one.
+    pub fn or_unknown(text: &str) -> Self {
+        text.parse().unwrap_or_else(|_| Self("unknown".to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Label {
+    type Err = BadLabel;
+
+    fn from_str(text: &str) -> Result<Self, BadLabel> {
+        let fits = !text.is_empty()
+            && text.chars().count() <= Self::MAX_CHARS
+            && text.trim() == text
+            && !text.chars().any(is_deceptive);
+        fits.then(|| Self(text.to_owned())).ok_or(BadLabel)
+    }
+}
+
+impl FromStr for Code {
+    type Err = BadLabel;
+
+    fn from_str(text: &str) -> Result<Self, BadLabel> {
+        let fits = (1..=Self::MAX_CHARS).contains(&text.len())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'));
+        fits.then(|| Self(text.to_owned())).ok_or(BadLabel)
+    }
+}
+
+/// Whether a character moves, hides or reorders what stands around it (Unicode `Cc`, `Cf`, `Zl`, `Zp` and look-alike blanks).
+pub(crate) fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
+            | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
+macro_rules! text_type {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadLabel;
+
+            fn try_from(text: String) -> Result<Self, BadLabel> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+    };
+}
+
+text_type!(Label);
+text_type!(Code);
