@@ -1,0 +1,57 @@
+// Wires the page: paints each view as it comes, and sends what the person does. Decides nothing.
+
+import { connect } from "./backend.js";
+import { byId } from "./dom.js";
+import { paint, tick } from "./paint.js";
+import { confirmed, note, showHelp, showSettings } from "./panels.js";
+
+const CANCELS = ["cancel", "decline_invite"]; // what Esc does, where the screen offers it
+const NOTE_AFTER = { copy_link: "copied", copy_request: "copied" };
+
+const backend = await connect();
+let view = null;
+
+async function perform(action, details = {}) {
+  if (action.confirm && !(await confirmed(action, view.labels))) return;
+  await backend.act({ do: action.id, ...details });
+  if (NOTE_AFTER[action.id]) note(view.labels[NOTE_AFTER[action.id]]);
+}
+
+function show(next) {
+  if (view && JSON.stringify(view) === JSON.stringify(next)) return;
+  view = next;
+  paint(view, perform);
+}
+
+byId("paste").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = byId("link").value.trim();
+  const action = view.actions.find(({ id }) => id === "paste_invite");
+  if (!text || !action) return byId("link").focus();
+  await perform(action, { link: text });
+  byId("link").value = "";
+});
+
+// Enter sends; a pasted message may well have several lines, so the field is a text area.
+byId("link").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("paste").requestSubmit();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  const action = view?.actions.find(({ id }) => CANCELS.includes(id));
+  if (action) perform(action);
+});
+
+byId("open-help").addEventListener("click", () => showHelp(view.labels));
+byId("open-settings").addEventListener("click", () => showSettings(backend, view.labels));
+byId("quit").addEventListener("click", () => backend.quit());
+
+await backend.onView(show);
+await backend.onOpen((panel) => (panel === "help" ? showHelp(view.labels) : showSettings(backend, view.labels)));
+show(await backend.view());
+setInterval(() => tick(view), 1000);
+// Not before two frames have been drawn: whoever waits for the mark may take a picture.
+requestAnimationFrame(() => requestAnimationFrame(() => document.documentElement.setAttribute("data-ready", "")));
