@@ -1,4 +1,5 @@
-//! Encrypting to one recipient and decrypting with one identity, in the binary age format (<https://age-encryption.org/v1>).
+//! Encrypting to one recipient and decrypting with one identity, in the binary age format
+//! (<https://age-encryption.org/v1>).
 
 use std::io::{Read as _, Write as _};
 use std::iter;
@@ -8,8 +9,9 @@ use age::{Decryptor, Encryptor};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// A header to one recipient has 132 to 302 bytes with the random extra stanza that age adds. Its parser needs quadratic time
-/// and has no limit of its own (64 KiB of stanzas cost 12 s), so a longer header never reaches it.
+/// A header to one recipient has 132 to 302 bytes with the random extra stanza that age adds. Its parser
+/// needs quadratic time and has no limit of its own (64 KiB of stanzas cost 12 s), so a longer header never
+/// reaches it.
 pub(crate) const MAX_HEADER_BYTES: usize = 1024;
 
 /// One for the recipient, one that age adds at random, one to spare.
@@ -39,8 +41,8 @@ pub(crate) fn encrypt(plaintext: &[u8], recipient: &Recipient) -> Result<Vec<u8>
     write().ok_or(EncryptFailed)
 }
 
-/// The plaintext, in memory that was never moved and is wiped. Only an X25519 identity is ever offered, so a passphrase stanza
-/// costs nothing.
+/// The plaintext, in memory that was never moved and is wiped. Only an X25519 identity is ever offered, so a
+/// passphrase stanza costs nothing.
 pub(crate) fn decrypt(file: &[u8], identity: &Identity) -> Result<Zeroizing<Vec<u8>>, DecryptFailed> {
     if !has_small_header(file) {
         return Err(DecryptFailed::Header);
@@ -48,7 +50,8 @@ pub(crate) fn decrypt(file: &[u8], identity: &Identity) -> Result<Zeroizing<Vec<
     let decryptor = Decryptor::new_buffered(file).map_err(|_| DecryptFailed::Age)?;
     let reader =
         decryptor.decrypt(iter::once(identity as &dyn age::Identity)).map_err(|_| DecryptFailed::Age)?;
-    // A plaintext is always shorter than its file, so the buffer never grows (growing would leave copies behind).
+    // A plaintext is always shorter than its file, so the buffer never grows (growing would leave copies
+    // behind).
     let mut plaintext = Zeroizing::new(Vec::with_capacity(file.len()));
     let limit = u64::try_from(file.len()).unwrap_or(u64::MAX);
     reader.take(limit).read_to_end(&mut plaintext).map_err(|_| DecryptFailed::Age)?;
@@ -64,4 +67,79 @@ fn has_small_header(file: &[u8]) -> bool {
     };
     let stanzas = start[..end].windows(STANZA.len()).filter(|bytes| *bytes == STANZA);
     stanzas.count() <= MAX_STANZAS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn file_with_header(stanzas: &str, body: &[u8]) -> Vec<u8> {
+        let mut file = format!("age-encryption.org/v1\n{stanzas}--- {}\n", "A".repeat(43)).into_bytes();
+        file.extend_from_slice(body);
+        file
+    }
+
+    #[test]
+    fn what_is_encrypted_is_decrypted_without_moving_in_memory() {
+        let identity = Identity::generate();
+        for size in [0, 1, 63, 8 * 1024, 64 * 1024, 64 * 1024 + 1, 150 * 1024] {
+            let plaintext = vec![7; size];
+            let file = encrypt(&plaintext, &identity.to_public()).unwrap();
+            let decrypted = decrypt(&file, &identity).unwrap();
+            assert_eq!(*decrypted, plaintext);
+            assert_eq!(decrypted.capacity(), file.len(), "the buffer was never made larger");
+        }
+    }
+
+    #[test]
+    fn every_header_that_age_writes_is_small_enough() {
+        let identity = Identity::generate();
+        for _ in 0..500 {
+            let file = encrypt(b"", &identity.to_public()).unwrap();
+            assert!(has_small_header(&file), "{:?}", String::from_utf8_lossy(&file));
+        }
+    }
+
+    #[test]
+    fn a_header_swollen_with_stanzas_is_refused_before_age_reads_it() {
+        let swollen = file_with_header(&"-> x\n\n".repeat(64 * 1024 / 6), &[0; 64]);
+        let started = Instant::now();
+        assert_eq!(decrypt(&swollen, &Identity::generate()).err(), Some(DecryptFailed::Header));
+        // age takes seconds over it; reading 1 KiB takes microseconds, with room for a busy machine.
+        assert!(started.elapsed() < Duration::from_millis(20), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_fourth_stanza_a_long_line_and_a_missing_end_are_refused_before_age_reads_them() {
+        let identity = Identity::generate();
+        for stanzas in ["-> x\n\n".repeat(4), format!("-> {}\n\n", "x".repeat(MAX_HEADER_BYTES))] {
+            let file = file_with_header(&stanzas, &[0; 64]);
+            assert_eq!(decrypt(&file, &identity).err(), Some(DecryptFailed::Header));
+        }
+        assert_eq!(decrypt(b"", &identity).err(), Some(DecryptFailed::Header));
+        assert_eq!(decrypt(&[b'\n'; 4096], &identity).err(), Some(DecryptFailed::Header));
+        let three = file_with_header(&"-> x\n\n".repeat(3), &[0; 64]);
+        assert_eq!(decrypt(&three, &identity).err(), Some(DecryptFailed::Age));
+    }
+
+    #[test]
+    fn a_passphrase_file_costs_nothing() {
+        // 2^40 rounds of scrypt, if anybody did them.
+        let stanza = format!("-> scrypt {} 40\n{}\n", "A".repeat(22), "A".repeat(43));
+        let started = Instant::now();
+        let file = file_with_header(&stanza, &[0; 64]);
+        assert_eq!(decrypt(&file, &Identity::generate()).err(), Some(DecryptFailed::Age));
+        assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_cut_file_is_refused_at_every_length() {
+        let identity = Identity::generate();
+        let file = encrypt(b"{\"v\":1}", &identity.to_public()).unwrap();
+        for length in 0..file.len() {
+            assert!(decrypt(&file[..length], &identity).is_err(), "{length} of {}", file.len());
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! The signed outside of a message: a compact JWS (RFC 7515) with EdDSA (RFC 8037), its claims in the protected header
-//! (RFC 7519 §5.3). One profile and nothing beside it: an unknown or doubled header member, another `alg` or another `typ` is
-//! refused, so no header can choose a key, an algorithm or a treatment.
+//! The signed outside of a message: a compact JWS (RFC 7515) with EdDSA (RFC 8037), its claims in the
+//! protected header (RFC 7519 §5.3). One profile and nothing beside it: an unknown or doubled header member,
+//! another `alg` or another `typ` is refused, so no header can choose a key, an algorithm or a treatment.
 
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 use jiff::Timestamp;
@@ -34,7 +34,8 @@ pub struct Header {
     /// See [`crate::generation`].
     #[serde(rename = "gen")]
     pub generation: u64,
-    /// By the sender's clock: a hint.
+    /// By the sender's clock: a hint. It does order what one sender says, so a device may ignore a `state` or
+    /// `auth.expired` older than one it has heard (a broker can send old ones again).
     #[serde(rename = "iat", with = "epoch::required")]
     pub issued_at: Timestamp,
     /// From when on the message must be refused. Only an enrolment has one (its invite's).
@@ -44,7 +45,8 @@ pub struct Header {
     pub(crate) enroll: Option<EnrollClaim>,
 }
 
-/// What lets an agent check an enrolment before it knows the device: the keys, and a proof that their owner holds the invite.
+/// What lets an agent check an enrolment before it knows the device: the keys, and a proof that their owner
+/// holds the invite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EnrollClaim {
@@ -126,7 +128,8 @@ pub(crate) fn parse(jws: &[u8]) -> Result<Unverified<'_>, NotAnEnvelope> {
 }
 
 impl Unverified<'_> {
-    /// Strict (RFC 8032 with small-order points refused): a signature has one form, and holds for one message.
+    /// Strict (RFC 8032 with small-order points refused): a signature has one form, and holds for one
+    /// message.
     pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         key.verify_strict(self.signed, &self.signature).is_ok()
     }

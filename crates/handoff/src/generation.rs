@@ -1,8 +1,9 @@
 //! Which of two handoffs is the newer one. Clocks are hints; this decides.
 //!
-//! A device counts up, durably, before it seals anything that changes an account (`auth.cache.updated`, `access.set`,
-//! `account.disconnect`). The agent keeps the highest accepted number with the digest of its bytes beside what they changed, so
-//! that both change in one atomic write, and a removed account leaves them as a tombstone.
+//! A device counts up, durably, before it seals anything that changes an account (`auth.cache.updated`,
+//! `access.set`, `account.disconnect`). The agent keeps the highest accepted number with the digest of its
+//! bytes beside what they changed, so that both change in one atomic write, and a removed account leaves them
+//! as a tombstone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +24,8 @@ pub enum Judgement {
     Accept,
     /// The very message that was accepted last, sent again: answer with its receipt again, change nothing.
     SameAgain,
-    /// The same number on other bytes: refuse it and raise an alarm, because an honest device never does this.
+    /// The same number on other bytes: refuse it and raise an alarm, because an honest device never does
+    /// this.
     Conflict,
     /// Replayed or overtaken: refuse it.
     Older,
@@ -79,5 +81,67 @@ impl TryFrom<String> for Digest {
 impl From<Digest> for String {
     fn from(digest: Digest) -> String {
         digest.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text)
+    }
+
+    #[test]
+    fn the_first_message_is_accepted_whatever_its_number() {
+        assert_eq!(judge(None, (0, digest("a"))), Judgement::Accept);
+        assert_eq!(judge(None, (u64::MAX, digest("a"))), Judgement::Accept);
+    }
+
+    /// Shows H7 (the rule for replayed and older handoffs).
+    #[test]
+    fn only_a_higher_number_replaces_what_is_stored() {
+        let stored = Some((7, digest("seven")));
+        assert_eq!(judge(stored, (8, digest("eight"))), Judgement::Accept);
+        assert_eq!(judge(stored, (7, digest("seven"))), Judgement::SameAgain);
+        assert_eq!(judge(stored, (7, digest("other"))), Judgement::Conflict);
+        assert_eq!(judge(stored, (6, digest("seven"))), Judgement::Older);
+    }
+
+    #[test]
+    fn a_digest_is_read_back_from_its_text_and_nothing_else_is() {
+        let one = digest("a");
+        assert_eq!(one.to_string().parse(), Ok(one));
+        assert_eq!(one.to_string(), "ypeBEsobvcr6wjGzmiPcTaeG7_gUfE5yuYB3ha_uSLs");
+        assert!("ypeBEsobvcr6wjGzmiPcTaeG7_gUfE5yuYB3ha_uSL".parse::<Digest>().is_err());
+        assert!("".parse::<Digest>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn however_messages_are_repeated_and_reordered_the_stored_one_only_moves_up(
+            deliveries in prop::collection::vec((0_u64..12, 0_u8..3), 1..60)
+        ) {
+            let mut stored: Option<(u64, Digest)> = None;
+            for (number, content) in &deliveries {
+                let incoming = (*number, Digest::of([*content]));
+                let before = stored;
+                let judgement = judge(stored, incoming);
+                if judgement == Judgement::Accept {
+                    stored = Some(incoming);
+                }
+                prop_assert!(before.is_none_or(|b| stored.is_some_and(|s| s.0 > b.0 || s == b)));
+                prop_assert_eq!(
+                    judgement == Judgement::SameAgain,
+                    before == Some(incoming)
+                );
+                // Accepted or not, the same bytes a second time never change anything.
+                prop_assert_ne!(judge(stored, incoming), Judgement::Accept);
+            }
+            let highest = deliveries.iter().map(|(number, _)| *number).max();
+            prop_assert_eq!(stored.map(|(number, _)| number), highest);
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! An invite: one link that pairs a device with an agent and says what to sign in to.
 //!
-//! Anybody can make a link, so reading one proves nothing and does nothing: it only says who claims to ask, and for what. Its
-//! texts are shown to a person, so it refuses texts that could look like others, and its addresses will be contacted, so it
-//! refuses schemes that are not ours.
+//! Anybody can make a link, so reading one proves nothing and does nothing: it only says who claims to ask,
+//! and for what. Its texts are shown to a person, so it refuses texts that could look like others, and its
+//! addresses will be contacted, so it refuses schemes that are not ours.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,8 @@ use crate::keys::PublicKeys;
 use crate::label::{Code, Label, is_deceptive};
 use crate::sensitive::Sensitive;
 
-/// A usual invite makes a link of 1,000 to 1,200 characters (a QR code holds 2,953 bytes). Bounds what a pasted text can cost.
+/// A usual invite makes a link of 1,000 to 1,200 characters (a QR code holds 2,953 bytes). Bounds what a
+/// pasted text can cost.
 pub const MAX_LINK_CHARS: usize = 4096;
 
 /// Longest text of one field; addresses of e-mail end at 254 (RFC 5321), and nothing here needs to be longer.
@@ -122,14 +123,15 @@ impl Invite {
         self.expires_at <= now
     }
 
-    /// `valetkey://invite/…`, which the companion is registered for. Whoever has it can pair: show it to one person.
+    /// `valetkey://invite/…`, which the companion is registered for. Whoever has it can pair: show it to one
+    /// person.
     pub fn to_link(&self) -> Result<Sensitive<String>, InviteError> {
         let data = self.to_data()?;
         Ok(Sensitive::new(format!("{SCHEME_PREFIX}{}", data.expose())))
     }
 
-    /// The same as a page's address that opens the companion. The invite is the fragment, which browsers keep to themselves, so
-    /// the web server never learns it.
+    /// The same as a page's address that opens the companion. The invite is the fragment, which browsers keep
+    /// to themselves, so the web server never learns it.
     pub fn to_https_link(&self, page: &Url) -> Result<Sensitive<String>, InviteError> {
         if page.scheme() != "https" {
             return Err(InviteError::NotAnInvite);
@@ -140,9 +142,11 @@ impl Invite {
         Ok(Sensitive::new(link.into()))
     }
 
-    /// Reads either link as people paste it: broken over lines, in quotes or angle brackets, with a full stop behind.
+    /// Reads either link as people paste it: broken over lines, in quotes or angle brackets, with a full stop
+    /// behind.
     pub fn parse(pasted: &str) -> Result<Self, InviteError> {
-        // Measured first, so that a huge paste costs nothing. Line breaks and quotes need little beside the link.
+        // Measured first, so that a huge paste costs nothing. Line breaks and quotes need little beside the
+        // link.
         if pasted.len() > 2 * MAX_LINK_CHARS {
             return Err(InviteError::TooLong);
         }
@@ -200,7 +204,8 @@ impl BrokerAccess {
 }
 
 impl Terms {
-    /// Whether these terms may be shown and followed: plain one-line texts, and https addresses (http on loopback).
+    /// Whether these terms may be shown and followed: plain one-line texts, and https addresses (http on
+    /// loopback).
     pub fn check(&self) -> Result<(), InviteError> {
         let email = self.email.as_deref();
         accept(email.is_none_or(is_email), Field::Email)?;

@@ -1,10 +1,11 @@
-//! What crosses the broker between a companion and an agent, and nothing else: keys, invites, message bodies, sealing and
-//! opening, topics, and the rule that decides which handoff is the newer one.
+//! What crosses the broker between a companion and an agent, and nothing else: keys, invites, message bodies,
+//! sealing and opening, topics, and the rule that decides which handoff is the newer one.
 //!
-//! A message is a binary age file inside a compact JWS (`typ: valetkey+age`), so two standard tools take it apart:
-//! `cut -d. -f2 | basenc -d --base64url | age -d -i agent.key` prints its JSON, and any JOSE library checks its signature.
-//! There is no I/O here, no clock and no network: bytes and times come in, values go out. The crate knows nothing of Microsoft,
-//! MQTT or files; names such as capabilities and reasons are opaque codes to it.
+//! A message is a binary age file inside a compact JWS (`typ: valetkey+age`), so two standard tools take it
+//! apart: `cut -d. -f2 | basenc -d --base64url | age -d -i agent.key` prints its JSON, and any JOSE library
+//! checks its signature. There is no I/O here, no clock and no network: bytes and times come in, values go
+//! out. The crate knows nothing of Microsoft, MQTT or files; names such as capabilities and reasons are
+//! opaque codes to it.
 
 mod age_file;
 mod encoding;

@@ -1,7 +1,8 @@
 //! The bodies of every kind of message.
 //!
-//! Readers ignore members they do not know, so a body may grow; a change that old readers must not miss gets a new kind or a
-//! new `v`. Times are epoch seconds. Reasons are codes: texts and links never travel, and nothing secret goes to a device.
+//! Readers ignore members they do not know, so a body may grow; a change that old readers must not miss gets
+//! a new kind or a new `v`. Times are epoch seconds. Reasons are codes: texts and links never travel, and
+//! nothing secret goes to a device.
 
 use std::fmt;
 
@@ -16,12 +17,12 @@ use crate::label::{Code, Label};
 use crate::sensitive::Sensitive;
 
 macro_rules! messages {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident($body:ty) = $kind:literal,)+ }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($variant:ident($body:ty) = $kind:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(tag = "kind", content = "body")]
         $vis enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $kind)] $variant($body),)+
+            $(#[serde(rename = $kind)] $variant($body),)+
         }
 
         impl Messages for $name {
@@ -35,7 +36,9 @@ macro_rules! messages {
         impl sealed::Parse for $name {
             fn parse(kind: &str, body: &RawValue) -> Result<Self, sealed::ParseFailed> {
                 match kind {
-                    $($kind => serde_json::from_str(body.get()).map(Self::$variant).map_err(|_| sealed::ParseFailed::Body($kind)),)+
+                    $($kind => serde_json::from_str(body.get())
+                        .map(Self::$variant)
+                        .map_err(|_| sealed::ParseFailed::Body($kind)),)+
                     _ => Err(sealed::ParseFailed::UnknownKind),
                 }
             }
@@ -76,7 +79,8 @@ messages! {
 }
 
 messages! {
-    /// From a device that is not paired yet. Its keys stand in the protected header, under the invite's proof.
+    /// From a device that is not paired yet. Its keys stand in the protected header, under the invite's
+    /// proof.
     pub(crate) enum ToEnroll {
         Enroll(Enroll) = "enroll",
     }
@@ -253,7 +257,8 @@ pub(crate) mod sealed {
     }
 }
 
-/// A text that holds JSON, embedded as the JSON it holds: no second layer of quotes, and every byte of it as it was.
+/// A text that holds JSON, embedded as the JSON it holds: no second layer of quotes, and every byte of it as
+/// it was.
 mod json_text {
     use serde::de::{Deserialize, Deserializer};
     use serde::ser::{Error as _, Serialize, Serializer};

@@ -1,18 +1,24 @@
 //! Sealing (encrypt, then sign) and opening (verify, then decrypt).
 //!
-//! A message is encrypted first and signed outside; the sealed JSON repeats sender and name (`iss`, `jti`), so nobody can strip a
-//! signature and sign the same age file as himself. Opening goes from cheap to dear, and no unverified byte reaches the age
-//! parser:
+//! A message is encrypted first and signed outside; the sealed JSON repeats sender and name (`iss`, `jti`),
+//! so nobody can strip a signature and sign the same age file as himself. Opening goes from cheap to dear,
+//! and no unverified byte reaches the age parser:
 //!
-//! 1. size; 2. the shape of the JWS and its header; 3. sender and receiver; 4. for an enrolment, the invite's proof;
-//! 5. the signature, under the key that the caller pinned and never one that the message names (an enrolment's key counts as
-//!    pinned once the proof covers it); 6. expiry, where there is one; 7. the size of the age header; 8. age; 9. the sealed JSON.
+//! 1. the size,
+//! 2. the shape of the JWS and its header,
+//! 3. sender and receiver,
+//! 4. for an enrolment, the invite's proof,
+//! 5. the signature, under the key that the caller pinned and never one that the message names (an enrolment's
+//!    key counts as pinned once the proof covers it),
+//! 6. expiry, where there is one,
+//! 7. the size of the age header,
+//! 8. age,
+//! 9. the sealed JSON.
 //!
-//! **Expiry.** A handoff may wait in an outbox for days, and clocks are hints, so what is current is decided by
-//! [`crate::generation`] alone and messages carry no `exp`. An enrolment does: its invite's, so the agent's own clock is on both
-//! sides of the comparison. An `exp` that is there is honoured (RFC 7519 §4.1.4).
-
-use std::io::Write as _;
+//! **Expiry.** A handoff may wait in an outbox for days, and clocks are hints, so what is current is decided
+//! by [`crate::generation`] alone and messages carry no `exp`. An enrolment does: its invite's, so the
+//! agent's own clock is on both sides of the comparison. An `exp` that is there is honoured (RFC 7519
+//! §4.1.4).
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
@@ -32,8 +38,9 @@ use crate::keys::{Keys, PublicKeys, Thumbprint};
 use crate::message::sealed::ParseFailed;
 use crate::message::{Enroll, Messages, ToEnroll};
 
-/// A sealed message, in bytes as it travels. A large token cache seals to 20 KiB; this leaves room for a dozen of them and keeps
-/// what a stranger can make an agent hold small. Brokers and clients must allow packets a little larger.
+/// A sealed message, in bytes as it travels. A large token cache seals to 20 KiB; this leaves room for a
+/// dozen of them and keeps what a stranger can make an agent hold small. Brokers and clients must allow
+/// packets a little larger.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
 /// Of the sealed JSON.
@@ -151,10 +158,11 @@ pub fn seal<M: Messages>(
 ) -> Result<Sealed, SealError> {
     let sender = from.thumbprint();
     let payload = encrypt(&sender, to, facts.jti, message)?;
-    finish(header(&sender, to, facts), &payload, from)
+    finish(&header(&sender, to, facts), &payload, from)
 }
 
-/// Like [`seal`], for a device that the agent does not know yet: with the device's keys and a proof of the invite's secret.
+/// Like [`seal`], for a device that the agent does not know yet: with the device's keys and a proof of the
+/// invite's secret.
 pub fn seal_enroll(from: &Keys, invite: &Invite, facts: &Facts, enroll: Enroll) -> Result<Sealed, SealError> {
     let sender = from.thumbprint();
     let device = from.public();
@@ -165,7 +173,7 @@ pub fn seal_enroll(from: &Keys, invite: &Invite, facts: &Facts, enroll: Enroll) 
     header.expires_at = Some(invite.expires_at);
     header.enroll =
         Some(EnrollClaim { invite: id, proof: encoding::encode(proof.finalize().into_bytes()), device });
-    finish(header, &payload, from)
+    finish(&header, &payload, from)
 }
 
 /// Opens a message from a known sender: `sender` is the one pinned for the topic it came on.
@@ -186,8 +194,8 @@ pub fn open<M: Messages>(
     Ok(Opened { header: outer.header, message, digest: Digest::of(bytes) })
 }
 
-/// Opens an enrolment made with this invite. Whether the invite is still unused and unexpired is the caller's to know; after any
-/// error it stays as good as it was.
+/// Opens an enrolment made with this invite. Whether the invite is still unused and unexpired is the caller's
+/// to know; after any error it stays as good as it was.
 pub fn open_enroll(
     bytes: &[u8],
     invite: &InviteSecret,
@@ -251,13 +259,12 @@ fn encrypt<M: Messages>(
     let inner = InnerOut { v: VERSION, iss: sender, jti, message };
     serde_json::to_writer(&mut rest, &inner)
         .map_err(|error| if error.is_io() { SealError::TooLarge } else { SealError::Body })?;
-    rest.flush().map_err(|_| SealError::TooLarge)?;
     let written = MAX_MESSAGE_BYTES - rest.len();
     age_file::encrypt(&json[..written], &to.recipient).map_err(|_| SealError::Encrypt)
 }
 
-fn finish(header: Header, payload: &[u8], from: &Keys) -> Result<Sealed, SealError> {
-    let text = envelope::sign(&header, payload, from).ok_or(SealError::Body)?;
+fn finish(header: &Header, payload: &[u8], from: &Keys) -> Result<Sealed, SealError> {
+    let text = envelope::sign(header, payload, from).ok_or(SealError::Body)?;
     if text.len() > MAX_MESSAGE_BYTES {
         return Err(SealError::TooLarge);
     }
@@ -305,8 +312,8 @@ fn verify_and_decrypt<M: Messages>(
     })
 }
 
-/// HMAC-SHA256 over six lines: the label, the agent's thumbprint, the invite's id, the device's thumbprint and recipient, and the
-/// SHA-256 of the age file. None of them can hold a line break.
+/// HMAC-SHA256 over six lines: the label, the agent's thumbprint, the invite's id, the device's thumbprint
+/// and recipient, and the SHA-256 of the age file. None of them can hold a line break.
 #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
 fn proof(
     secret: &InviteSecret,

@@ -7,8 +7,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// A secret. `Debug` prints no part of it, and dropping it wipes it.
 ///
-/// Serialising writes it in clear: that is meant only for the inside of a sealed message, for an invite's link, and for a key
-/// store.
+/// Serialising writes it in clear: that is meant only for the inside of a sealed message, for an invite's
+/// link, and for a key store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sensitive<T: Zeroize = String>(Zeroizing<T>);
 

@@ -75,8 +75,8 @@ impl Topics {
         format!("{ROOT}/{}/presence/+", self.agent)
     }
 
-    /// What a received topic means; `None` if it is not one of this agent's. Brokers and clients have delivered empty and foreign
-    /// topics.
+    /// What a received topic means; `None` if it is not one of this agent's. Brokers and clients have
+    /// delivered empty and foreign topics.
     pub fn parse(&self, topic: &str) -> Option<Topic> {
         let rest = topic
             .strip_prefix(ROOT)?
@@ -104,5 +104,55 @@ impl Presence {
 
     pub fn parse(payload: &[u8]) -> Option<Self> {
         [Self::Online, Self::Offline].into_iter().find(|presence| presence.as_bytes() == payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invite::InviteSecret;
+    use crate::keys::Keys;
+
+    #[test]
+    fn every_topic_is_read_back_as_what_it_was_made_of() {
+        let (agent, device) = (Keys::generate().thumbprint(), Keys::generate().thumbprint());
+        let invite = InviteSecret::generate().id();
+        let topics = Topics::new(agent.clone());
+
+        assert_eq!(topics.inbox(&device), format!("valetkey/v1/{agent}/in/{device}"));
+        assert_eq!(topics.parse(&topics.inbox(&device)), Some(Topic::In(device.clone())));
+        assert_eq!(topics.parse(&topics.outbox(&device)), Some(Topic::Out(device.clone())));
+        assert_eq!(topics.parse(&topics.enroll(&invite)), Some(Topic::Enroll(invite)));
+        assert_eq!(topics.parse(&topics.presence(&device)), Some(Topic::Presence(device)));
+    }
+
+    #[test]
+    fn foreign_empty_and_made_up_topics_mean_nothing() {
+        let (agent, device) = (Keys::generate().thumbprint(), Keys::generate().thumbprint());
+        let topics = Topics::new(agent.clone());
+        for topic in [
+            String::new(),
+            "#".to_owned(),
+            topics.all_inboxes(),
+            topics.inbox(&device).to_uppercase(),
+            format!("/{}", topics.inbox(&device)),
+            format!("{}/", topics.inbox(&device)),
+            format!("{}/more", topics.inbox(&device)),
+            format!("valetkey/v2/{agent}/in/{device}"),
+            format!("valetkey/v1/{agent}/elsewhere/{device}"),
+            format!("valetkey/v1/{agent}/in/short"),
+            format!("valetkey/v1/{agent}/enroll/{device}"),
+            Topics::new(device.clone()).inbox(&device),
+        ] {
+            assert_eq!(topics.parse(&topic), None, "{topic}");
+        }
+    }
+
+    #[test]
+    fn presence_is_one_of_two_words() {
+        assert_eq!(Presence::parse(Presence::Online.as_bytes()), Some(Presence::Online));
+        assert_eq!(Presence::parse(Presence::Offline.as_bytes()), Some(Presence::Offline));
+        assert_eq!(Presence::parse(b"Online"), None);
+        assert_eq!(Presence::parse(b""), None);
     }
 }

@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 
 use crate::keys::Thumbprint;
 
-/// Cost of one guess: 2^16 rounds over 64 MiB, about 0.2 s. A look-alike for one agent takes 2^44 guesses on average, some
-/// 100,000 core-years; a person waits once.
+/// Cost of one guess: 2^16 rounds over 64 MiB, about 0.2 s. A look-alike for one agent takes 2^44 guesses on
+/// average, some 100,000 core-years; a person waits once.
 const LOG_N: u8 = 16;
 const BLOCK_SIZE: u32 = 8;
 const PARALLELISM: u32 = 1;
