@@ -7,3 +7,5 @@ pub mod browser;
 pub mod http_sign_in;
 pub mod process;
 pub mod tenant;
+
+pub use http_sign_in::http_sign_in;
