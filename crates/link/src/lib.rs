@@ -1,1 +1,34 @@
-//! To come.
+//! The MQTT connection that both sides share: one broker, kept up, with delivery that waits for a durable write.
+//!
+//! [`Link::start`] begins a task that connects, subscribes, and connects again for as long as the link lives.
+//! What happens comes out of [`Events`]; what is to be said goes into [`Link::publish`]. An incoming message
+//! is a [`Delivery`], which the broker keeps until it is handed to [`Link::ack`].
+//!
+//! This crate knows topics and bytes. It may not know what a message means, who signed it, or what any topic is
+//! for. Neither side may rely on delivery alone: broker and network lose messages, so the owner sends again until
+//! it is answered, and takes in the same message twice without harm.
+
+mod address;
+mod backoff;
+mod clock;
+mod connection;
+mod link;
+mod plan;
+mod problem;
+mod proxy;
+mod queue;
+mod run;
+mod session;
+mod settings;
+mod tls;
+mod topic;
+
+pub use backoff::{FIRST_CEILING, LONGEST_CEILING, retry_delay};
+pub use clock::Clock;
+pub use link::{Delivery, Event, Events, Link};
+pub use problem::{Problem, Refusal};
+pub use queue::{MAX_QUEUED, MAX_QUEUED_BYTES, PublishError, PublishId};
+pub use settings::{
+    ClientCertificate, DEFAULT_KEEP_ALIVE, DEFAULT_MAX_PACKET, DEFAULT_SESSION_EXPIRY, Password, Proxy,
+    Publish, Retain, Settings, SettingsError, Version,
+};
