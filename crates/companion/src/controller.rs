@@ -1,0 +1,161 @@
+//! The loop around the pure heart: events and clicks in, effects and views out. It decides nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use valetkey_link::Clock;
+
+use crate::command::Command;
+use crate::hands::Hands;
+use crate::keystore::KeyStore;
+use crate::outlet::Outlet;
+use crate::state::State;
+use crate::step::{Event, step};
+use crate::texts::Language;
+use crate::view::{View, view};
+
+/// What the shell gives the companion.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Made 0700 if it is not there. Holds what is not secret, and sealed messages.
+    pub data_dir: PathBuf,
+    pub keys: Arc<dyn KeyStore>,
+    pub outlets: mpsc::UnboundedSender<Outlet>,
+    pub clock: Clock,
+    pub language: Language,
+    /// What the operator reads in the list of devices.
+    pub device_name: String,
+    pub sign_in: Way,
+    /// What the organisation allows; none means everything that the person agrees to.
+    pub policy_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust for the broker, instead of the system's.
+    pub broker_ca: Option<PathBuf>,
+}
+
+/// How the person signs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In the system browser, which comes back to this computer: to this port, or any that is free.
+    Browser { port: Option<u16> },
+    /// With a code typed in any browser. Weaker, and many organisations block it: only when asked for by name.
+    DeviceCode,
+}
+
+#[derive(Debug)]
+pub struct Companion;
+
+/// Dropping it stops the companion; [`Handle::stop`] waits until it has.
+#[derive(Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    views: watch::Receiver<View>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Companion {
+    /// Starts on the current tokio runtime and returns at once; the first view is "Checking…".
+    pub fn start(options: Options) -> Handle {
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (events, happened) = mpsc::unbounded_channel();
+        let state = State::default();
+        let (paint, views) = watch::channel(view(&state, options.clock.now(), options.language));
+        let stop = CancellationToken::new();
+        let running = Running {
+            state,
+            clock: options.clock.clone(),
+            language: options.language,
+            paint,
+            hands: Hands::new(options, events),
+        };
+        let task = tokio::spawn(running.run(orders, happened, stop.clone()));
+        Handle { commands, views, stop, task: Some(task) }
+    }
+}
+
+impl Handle {
+    /// The latest view, and a wake-up whenever it changes.
+    pub fn views(&self) -> watch::Receiver<View> {
+        self.views.clone()
+    }
+
+    /// Asks for something. A command that makes no sense now does nothing.
+    pub fn send(&self, command: Command) {
+        // Only after `stop` is nobody listening, and then nothing is to be done.
+        let _ = self.commands.send(command);
+    }
+
+    /// For threads that cannot hold the handle, such as a menu's.
+    pub fn commands(&self) -> mpsc::UnboundedSender<Command> {
+        self.commands.clone()
+    }
+
+    /// Ends the sign-in, leaves the broker, and returns when all is down. Nothing that was sealed is lost.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Running {
+    state: State,
+    clock: Clock,
+    language: Language,
+    paint: watch::Sender<View>,
+    hands: Hands,
+}
+
+impl Running {
+    async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        stop: CancellationToken,
+    ) {
+        self.hands.load();
+        loop {
+            let wake = self.state.wake(self.clock.now());
+            let clock = self.clock.clone();
+            let timer = async {
+                match wake {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(event) = events.recv() => event,
+                Some(command) = commands.recv() => Event::Command(command),
+                () = timer => Event::Tick,
+            };
+            self.handle(event).await;
+        }
+        self.hands.stop().await;
+    }
+
+    async fn handle(&mut self, event: Event) {
+        let now = self.clock.now();
+        let (state, effects) = step(std::mem::take(&mut self.state), event, now);
+        self.state = state;
+        let view = view(&self.state, now, self.language);
+        for effect in effects {
+            self.hands.perform(effect, &view).await;
+        }
+        self.paint.send_if_modified(|shown| {
+            let changed = *shown != view;
+            *shown = view;
+            changed
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! What was sealed and has no receipt yet. On the disk before it is first sent, sent again as the very same bytes until
+//! the agent answers. Only sealed bytes are in here: nobody but the agent can open them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use valetkey_entra::account::AccountId;
+
+use crate::durable;
+
+const DIR: &str = "outbox";
+const SUFFIX: &str = "sealed.json";
+
+/// The first wait for a receipt: a round trip with a refresh at Microsoft takes two or three seconds.
+pub const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
+/// The longest: an agent that comes back announces itself, so this is only for a message that got lost.
+pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+
+/// One sealed message that waits for its receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    pub jti: Uuid,
+    pub topic: String,
+    pub what: What,
+    pub sealed_at: Timestamp,
+    /// The compact JWS, byte for byte.
+    pub sealed: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    Enroll { expires_at: Timestamp },
+    SignIn { account: AccountId, address: String, generation: u64 },
+    Disconnect { account: AccountId, generation: u64 },
+}
+
+impl What {
+    fn account(&self) -> Option<(AccountId, u64)> {
+        match self {
+            Self::Enroll { .. } => None,
+            Self::SignIn { account, generation, .. } | Self::Disconnect { account, generation } => {
+                Some((*account, *generation))
+            }
+        }
+    }
+
+    /// Whether `newer` makes this one pointless: the agent would refuse it.
+    fn is_overtaken_by(&self, newer: &Self) -> bool {
+        match (self.account(), newer.account()) {
+            (Some((account, old)), Some((same, new))) => account == same && old < new,
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// How long to wait for the receipt after the `attempt`-th publish (from 1) before the bytes are sent again.
+pub fn wait_after(attempt: u32) -> SignedDuration {
+    let factor = 3i32.saturating_pow(attempt.saturating_sub(1).min(16));
+    FIRST_WAIT.saturating_mul(factor).min(LONGEST_WAIT)
+}
+
+/// The messages and the directory they are kept in.
+#[derive(Debug)]
+pub struct Outbox {
+    dir: PathBuf,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    pending: Pending,
+    attempts: u32,
+    next: Timestamp,
+}
+
+impl Outbox {
+    /// Reads what an earlier run left. A file that is not ours is left where it is.
+    pub fn open(data_dir: &Path) -> std::io::Result<Self> {
+        let dir = data_dir.join(DIR);
+        durable::private_dir(&dir)?;
+        let mut waiting = Vec::new();
+        for file in fs::read_dir(&dir)? {
+            let path = file?.path();
+            if !path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX)) {
+                continue;
+            }
+            let text = durable::read_private(&path).ok().flatten();
+            match text.and_then(|text| serde_json::from_str::<Pending>(&text).ok()) {
+                Some(pending) => waiting.push(Waiting { pending, attempts: 0, next: Timestamp::MIN }),
+                None => tracing::warn!("a message in the outbox cannot be read and stays unsent"),
+            }
+        }
+        waiting.sort_by_key(|waiting| waiting.pending.sealed_at);
+        Ok(Self { dir, waiting })
+    }
+
+    /// Keeps a message, on the disk when this returns, and drops those that it overtakes.
+    pub fn add(&mut self, pending: Pending) -> std::io::Result<()> {
+        let json = serde_json::to_vec(&pending).map_err(std::io::Error::other)?;
+        durable::replace(&self.path(pending.jti), &json)?;
+        let (overtaken, kept) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|w| w.pending.what.is_overtaken_by(&pending.what));
+        self.waiting = kept;
+        self.waiting.push(Waiting { pending, attempts: 0, next: Timestamp::MIN });
+        // The new one is safe; an old file that cannot be removed only costs a refusal.
+        overtaken.iter().try_for_each(|old: &Waiting| durable::remove(&self.path(old.pending.jti)))
+    }
+
+    /// The answer to `jti` has come. What it was, or `None` if it was not waited for.
+    pub fn remove(&mut self, jti: Uuid) -> std::io::Result<Option<What>> {
+        let Some(index) = self.waiting.iter().position(|waiting| waiting.pending.jti == jti) else {
+            return Ok(None);
+        };
+        durable::remove(&self.path(jti))?;
+        Ok(Some(self.waiting.remove(index).pending.what))
+    }
+
+    pub fn clear(&mut self) -> std::io::Result<()> {
+        self.all()
+            .map(|pending| pending.jti)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|jti| self.remove(jti).map(drop))
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Pending> {
+        self.waiting.iter().map(|waiting| &waiting.pending)
+    }
+
+    pub fn find(&self, generation: u64) -> Option<&Pending> {
+        self.all().find(|pending| pending.what.account().is_some_and(|(_, number)| number == generation))
+    }
+
+    /// Everything is due now: the connection or the agent is back.
+    pub fn wake(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.attempts = 0;
+            waiting.next = Timestamp::MIN;
+        }
+    }
+
+    /// What is to be sent now, oldest first; each is then due again after its wait.
+    pub fn due(&mut self, now: Timestamp) -> Vec<Pending> {
+        let due = self.waiting.iter_mut().filter(|waiting| waiting.next <= now);
+        due.map(|waiting| {
+            waiting.attempts += 1;
+            waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
+            waiting.pending.clone()
+        })
+        .collect()
+    }
+
+    /// When something is due next.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.iter().map(|waiting| waiting.next).min()
+    }
+
+    fn path(&self, jti: Uuid) -> PathBuf {
+        self.dir.join(format!("{jti}.{SUFFIX}"))
+    }
+}

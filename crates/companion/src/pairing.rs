@@ -1,0 +1,205 @@
+//! The facts of the pairing that are not secret, in one small file; and the two secrets, in one entry of the key store.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::Url;
+use valetkey_entra::account::AccountId;
+use valetkey_entra::capability;
+use valetkey_entra::cloud::Cloud;
+use valetkey_entra::secret::Secret;
+use valetkey_handoff::{BrokerAccess, Invite, Keys, PublicKeys, Sensitive, Terms, Topics};
+
+use crate::durable;
+use crate::state::{Assistant, Lapse, Pinned};
+
+const FILE: &str = "pairing.json";
+const VERSION: u32 = 1;
+
+#[derive(Debug, Error)]
+pub enum PairingError {
+    /// Not ours, of a newer version, readable by others, or cut short.
+    #[error("the pairing file cannot be used")]
+    Unusable,
+    #[error("the pairing file cannot be read or written")]
+    Io(#[from] std::io::Error),
+}
+
+/// Whom this computer is paired with, and how many sign-ins it has sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pairing {
+    v: u32,
+    pub agent: PublicKeys,
+    pub name: String,
+    pub broker_url: Url,
+    pub broker_username: Option<String>,
+    pub terms: Terms,
+    /// Whether the agent has confirmed the pairing.
+    pub enrolled: bool,
+    pub pinned: Option<PinnedAccount>,
+    /// Counted up, durably, before anything is sealed that changes an account.
+    generation: u64,
+    /// The lapse that the person was notified of.
+    pub notified: Option<NotifiedLapse>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedAccount {
+    pub id: AccountId,
+    pub address: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifiedLapse {
+    pub account: AccountId,
+    pub generation: u64,
+}
+
+/// The pairing and the file it is kept in: what is in memory is on the disk.
+#[derive(Debug)]
+pub struct PairingFile {
+    path: PathBuf,
+    pairing: Pairing,
+}
+
+impl PairingFile {
+    /// The pairing, or `None` where there never was one.
+    pub fn load(dir: &Path) -> Result<Option<Self>, PairingError> {
+        let path = dir.join(FILE);
+        let text = match durable::read_private(&path) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(PairingError::Unusable);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let pairing: Pairing = serde_json::from_str(&text).map_err(|_| PairingError::Unusable)?;
+        if pairing.v != VERSION {
+            return Err(PairingError::Unusable);
+        }
+        Ok(Some(Self { path, pairing }))
+    }
+
+    /// Replaces whatever pairing there was.
+    ///
+    /// `generation` goes on where an earlier pairing of this computer ended, so that none is ever used twice.
+    pub fn create(dir: &Path, invite: &Invite, generation: u64) -> Result<Self, PairingError> {
+        let pairing = Pairing {
+            v: VERSION,
+            agent: invite.agent.clone(),
+            name: invite.name.to_string(),
+            broker_url: invite.broker.url.clone(),
+            broker_username: invite.broker.username.clone(),
+            terms: invite.terms.clone(),
+            enrolled: false,
+            pinned: None,
+            generation,
+            notified: None,
+        };
+        let file = Self { path: dir.join(FILE), pairing };
+        file.save(&file.pairing)?;
+        Ok(file)
+    }
+
+    pub fn get(&self) -> &Pairing {
+        &self.pairing
+    }
+
+    /// Changes the file, then what is in memory: a change that could not be saved has not happened.
+    pub fn change(&mut self, change: impl FnOnce(&mut Pairing)) -> Result<(), PairingError> {
+        let mut next = self.pairing.clone();
+        change(&mut next);
+        if next != self.pairing {
+            self.save(&next)?;
+            self.pairing = next;
+        }
+        Ok(())
+    }
+
+    /// A number that was never used, and never will be again, whatever happens after this returns.
+    pub fn next_generation(&mut self) -> Result<u64, PairingError> {
+        self.change(|pairing| pairing.generation += 1)?;
+        Ok(self.pairing.generation)
+    }
+
+    pub fn forget(self) -> Result<(), PairingError> {
+        Ok(durable::remove(&self.path)?)
+    }
+
+    fn save(&self, pairing: &Pairing) -> Result<(), PairingError> {
+        let json = serde_json::to_vec_pretty(pairing).map_err(|_| PairingError::Unusable)?;
+        Ok(durable::replace(&self.path, &json)?)
+    }
+}
+
+impl Pairing {
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub fn topics(&self) -> Topics {
+        Topics::new(self.agent.thumbprint())
+    }
+
+    /// What the heart needs to know of it.
+    pub fn assistant(&self) -> Assistant {
+        Assistant {
+            name: self.name.clone(),
+            email: self.terms.email.clone(),
+            capabilities: self.terms.capabilities.clone(),
+            permissions: permissions(&self.terms),
+            client_id: self.terms.client_id.clone(),
+            tenant: self.terms.tenant.clone(),
+            login_host: host(&self.terms.authority),
+            enrolled: self.enrolled,
+            pinned: self.pinned.as_ref().map(|p| Pinned { id: p.id, address: p.address.clone() }),
+        }
+    }
+
+    pub fn lapse(&self) -> Option<Lapse> {
+        self.notified.as_ref().map(|n| Lapse { account: n.account, generation: n.generation })
+    }
+}
+
+/// The permissions by Microsoft's names; none if the terms ask for something this version does not know.
+fn permissions(terms: &Terms) -> Vec<String> {
+    let cloud = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()).ok();
+    let capabilities = capability::parse(&terms.capabilities).ok();
+    let scopes =
+        cloud.zip(capabilities).and_then(|(cloud, asked)| capability::authorize_scopes(&cloud, &asked).ok());
+    scopes.unwrap_or_default()
+}
+
+/// The host of an address, as it is shown to a person.
+pub fn host(address: &str) -> String {
+    Url::parse(address).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The secrets of the pairing: one small entry (Windows allows about 2.5 kB).
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entry {
+    keys: Secret,
+    broker_password: Option<Secret>,
+}
+
+impl Entry {
+    pub fn new(keys: &Keys, broker: &BrokerAccess) -> Self {
+        let password = broker.password.as_ref().map(|password| Secret::new(password.expose().clone()));
+        Self { keys: Secret::new(keys.to_secret_json().expose().clone()), broker_password: password }
+    }
+
+    /// For the key store.
+    pub fn to_secret(&self) -> Option<Secret> {
+        serde_json::to_string(self).ok().map(Secret::new)
+    }
+
+    /// `None` if the text is not an entry of ours. It is then left alone.
+    pub fn open(secret: &Secret) -> Option<(Keys, Option<Sensitive<String>>)> {
+        let entry: Self = serde_json::from_str(secret.expose()).ok()?;
+        let keys = Keys::from_secret_json(entry.keys.expose()).ok()?;
+        let password = entry.broker_password.map(|password| Sensitive::new(password.expose().to_owned()));
+        Some((keys, password))
+    }
+}

@@ -1,0 +1,116 @@
+//! Everything that can go wrong where a person sees it, as closed codes. Words are in [`crate::texts`].
+
+use thiserror::Error;
+
+/// What ended an attempt. `Display` is the code, for logs and reports; it holds nothing personal.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Problem {
+    #[error(transparent)]
+    Invite(#[from] InviteProblem),
+    #[error(transparent)]
+    Keys(#[from] KeysProblem),
+    #[error(transparent)]
+    SignIn(#[from] SignInProblem),
+    /// The assistant opened the handoff and did not take it; its reason code.
+    #[error("handoff-refused-{0}")]
+    HandoffRefused(String),
+    /// This computer could not save what it must save before sending.
+    #[error("cannot-save")]
+    CannotSave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InviteProblem {
+    #[error("invite-unreadable")]
+    Unreadable,
+    #[error("invite-expired")]
+    Expired,
+    /// The organisation's policy file does not allow this assistant, broker or registration.
+    #[error("invite-forbidden")]
+    Forbidden,
+    /// The agent has given this invite to another device, or no longer knows it.
+    #[error("invite-used")]
+    Used,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum KeysProblem {
+    /// The keyring did not open in time. The keys in it are fine.
+    #[error("keyring-locked")]
+    Locked,
+    /// No keyring on this computer.
+    #[error("keyring-unavailable")]
+    Unavailable,
+    /// The entry is there and is not ours, or the pairing file is damaged.
+    #[error("keys-unreadable")]
+    Unreadable,
+}
+
+/// Why a sign-in ended without a handoff. Cancelling is not among them: it is not an error.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SignInProblem {
+    /// The person, or their administrator's settings, said no on the consent page.
+    #[error("consent-denied")]
+    ConsentDenied,
+    #[error("timed-out")]
+    TimedOut,
+    /// No local port for the browser to come back to.
+    #[error("port-busy")]
+    PortBusy,
+    #[error("no-network")]
+    NoNetwork,
+    /// Microsoft answers, but not now.
+    #[error("provider-unavailable")]
+    ProviderUnavailable,
+    /// An answer that no well-behaved provider gives, before any sign-in was believed.
+    #[error("provider-malformed")]
+    ProviderMalformed,
+    #[error("untrusted-{0}")]
+    Untrusted(Distrust),
+    /// The proof of sign-in is from the future or already over: this computer's clock is the likely cause.
+    #[error("clock-wrong")]
+    ClockWrong,
+    #[error("wrong-tenant")]
+    WrongTenant,
+    #[error("wrong-account")]
+    WrongAccount { signed_in_as: String },
+    /// The address differs, and the mailbox could not be asked whose it is.
+    #[error("person-unconfirmed")]
+    PersonUnconfirmed,
+    /// Microsoft gave access for an hour only.
+    #[error("no-lasting-access")]
+    NoLastingAccess,
+    #[error("access-missing")]
+    AccessMissing { permissions: Vec<String> },
+    /// An administrator must allow something first; the reason code.
+    #[error("administrator-{reason}")]
+    Administrator { reason: String, aadsts: Vec<u32> },
+    /// The registration of the assistant at Microsoft is wrong; whoever runs it must mend it.
+    #[error("operator-{reason}")]
+    Operator { reason: String, aadsts: Vec<u32> },
+    #[error("no-licence")]
+    NoLicence,
+    /// Microsoft asks the person for something more; the reason code.
+    #[error("refused-{0}")]
+    Refused(String),
+}
+
+/// What about the proof of sign-in was not right. One code each, because support must tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Distrust {
+    #[error("signature")]
+    Signature,
+    #[error("algorithm")]
+    Algorithm,
+    #[error("audience")]
+    Audience,
+    #[error("issuer")]
+    Issuer,
+    #[error("nonce")]
+    Nonce,
+    #[error("claims")]
+    Claims,
+    /// The browser's answer names another provider (RFC 9207).
+    #[error("mixed-up")]
+    MixedUp,
+}

@@ -1,0 +1,354 @@
+//! The one place where a state changes: `(state, event, now) → (state, effects)`. Pure.
+
+use jiff::Timestamp;
+use valetkey_entra::account::AccountId;
+
+use crate::command::{Command, InviteLink};
+use crate::problem::{InviteProblem, KeysProblem, Problem, SignInProblem};
+use crate::state::{
+    Account, Activity, Assistant, Delivery, Flow, Happening, Health, Lapse, LinkProblem, LinkState,
+    MAX_ACTIVITY, Offer, Pairing, Pinned, SignInLink, State,
+};
+
+mod agent;
+mod sign_in;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// What the keyring and the disk hold, at the start or when asked again.
+    Loaded {
+        pairing: Pairing,
+        delivery: Option<Delivery>,
+        notified: Option<Lapse>,
+    },
+    Command(Command),
+    InviteRead(Result<Offer, InviteProblem>),
+    Paired(Result<Assistant, Problem>),
+    SignIn {
+        id: u64,
+        step: SignInStep,
+    },
+    LinkUp,
+    LinkDown(LinkProblem),
+    AgentPresence {
+        online: bool,
+    },
+    /// The broker has taken the handoff of this generation.
+    Published {
+        generation: u64,
+    },
+    Enrolled,
+    EnrollRefused,
+    Receipt {
+        account: AccountId,
+        generation: u64,
+        /// When the assistant refreshed it, or the reason code of its refusal.
+        outcome: Result<Timestamp, String>,
+    },
+    /// The handoff waited so long that the assistant would no longer take it.
+    DeliveryExpired {
+        generation: u64,
+    },
+    /// Every account of this device, from the assistant itself.
+    AgentState(Vec<Account>),
+    AuthExpired {
+        account: AccountId,
+        reason: String,
+        claims: Option<String>,
+    },
+    Tick,
+}
+
+/// What a running sign-in reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignInStep {
+    Waiting { link: SignInLink, until: Timestamp, device_code: Option<String>, then: Then },
+    Returned,
+    SignedIn,
+    Checked,
+    Sealed { account: AccountId, address: String, generation: u64 },
+    Cancelled,
+    Failed(Problem),
+}
+
+/// What is done with a fresh link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    Open,
+    Copy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Read the keyring and the disk again.
+    Load,
+    ReadInvite(InviteLink),
+    /// Make keys, save the pairing, connect, and send `enroll` for the invite on show.
+    Pair,
+    StartSignIn(Ask),
+    RenewSignIn {
+        id: u64,
+        then: Then,
+    },
+    StopSignIn {
+        id: u64,
+    },
+    OpenBrowser(SignInLink),
+    CopyLink(SignInLink),
+    /// The message for an administrator, on the clipboard.
+    CopyRequest,
+    NotifyLapse {
+        address: String,
+        health: Health,
+    },
+    WithdrawLapse,
+    SayHello,
+    /// Send what waits in the outbox now.
+    SendPending,
+    /// Take this generation out of the outbox.
+    Discard {
+        generation: u64,
+    },
+    AskDisconnect {
+        account: AccountId,
+    },
+    SaveEnrolled,
+    SavePinned(Pinned),
+    SaveLapse(Option<Lapse>),
+    /// Forget keys, pairing and outbox. `tell`: ask the assistant first to give up these accounts.
+    Unpair {
+        tell: Vec<AccountId>,
+    },
+}
+
+/// How a sign-in begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub id: u64,
+    pub login_hint: Option<String>,
+    /// Let the person choose among accounts, instead of taking the one the browser knows.
+    pub choose_account: bool,
+    pub claims: Option<String>,
+}
+
+/// The next state, and what is to be done, in order.
+pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
+    let mut effects = Vec::new();
+    state.pass_time(now, &mut effects);
+    match event {
+        Event::Loaded { pairing, delivery, notified } => {
+            // Once paired in this run, an answer to an earlier look at the disk has nothing to say.
+            if matches!(state.pairing, Pairing::Checking | Pairing::NoKeys { .. }) {
+                state.pairing = pairing;
+                state.delivery = delivery;
+                state.notified = notified;
+            }
+        }
+        Event::Command(command) => state.command(command, now, &mut effects),
+        Event::InviteRead(Ok(offer)) if offer.expires_at <= now => {
+            state.refuse_invite(InviteProblem::Expired)
+        }
+        Event::InviteRead(Ok(offer)) => {
+            if state.flow != Flow::Pairing {
+                state.offer = Some(offer);
+            }
+        }
+        Event::InviteRead(Err(problem)) => state.refuse_invite(problem),
+        Event::Paired(result) => state.paired(result, now, &mut effects),
+        Event::SignIn { id, step } => state.sign_in(id, step, now, &mut effects),
+        Event::LinkUp => {
+            state.link = LinkState::Up;
+            state.agent_online = None;
+            state.hello(now, &mut effects);
+            effects.push(Effect::SendPending);
+        }
+        Event::LinkDown(reason) => {
+            let since = match state.link {
+                LinkState::Down { since, .. } => since,
+                _ => now,
+            };
+            state.link = LinkState::Down { since, reason };
+            state.hello_since = None;
+        }
+        Event::AgentPresence { online } => state.presence(online, now, &mut effects),
+        Event::Published { generation } => {
+            if let Some(delivery) = state.delivery.as_mut().filter(|d| d.generation == generation) {
+                delivery.delivered = true;
+            }
+        }
+        Event::Enrolled => state.enrolled(now, &mut effects),
+        Event::EnrollRefused => state.enroll_refused(&mut effects),
+        Event::Receipt { account, generation, outcome } => {
+            state.receipt(account, generation, outcome, now, &mut effects);
+        }
+        Event::DeliveryExpired { generation } => {
+            if state.delivery.as_ref().is_some_and(|d| d.generation == generation) {
+                state.delivery = None;
+                state.fail(Problem::HandoffRefused("expired".into()));
+            }
+        }
+        Event::AgentState(accounts) => state.agent_state(accounts, now, &mut effects),
+        Event::AuthExpired { account, reason, claims } => {
+            state.auth_expired(account, reason, claims, now, &mut effects);
+        }
+        Event::Tick => {}
+    }
+    (state, effects)
+}
+
+impl State {
+    /// What time alone brings.
+    fn pass_time(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Flow::Waiting { id, until, .. } = self.flow
+            && until <= now
+        {
+            effects.push(Effect::StopSignIn { id });
+            self.flow = Flow::Failed(SignInProblem::TimedOut.into());
+        }
+        if self.flow != Flow::Pairing && self.offer.as_ref().is_some_and(|offer| offer.expires_at <= now) {
+            self.refuse_invite(InviteProblem::Expired);
+        }
+        if let Pairing::NoKeys { problem, since } = self.pairing
+            && now.duration_since(since) >= crate::state::KEYS_RETRY
+        {
+            self.pairing = Pairing::NoKeys { problem, since: now };
+            effects.push(Effect::Load);
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Timestamp, effects: &mut Vec<Effect>) {
+        match command {
+            Command::PasteInvite { link } => effects.push(Effect::ReadInvite(link)),
+            Command::AcceptInvite => self.accept(effects),
+            Command::DeclineInvite => {
+                if self.flow != Flow::Pairing {
+                    self.offer = None;
+                }
+            }
+            Command::Connect | Command::Reconnect => self.begin(false, effects),
+            Command::UseDifferentAccount => self.begin(true, effects),
+            Command::Cancel => self.cancel(now, effects),
+            Command::OpenAgain => self.renew(Then::Open, effects),
+            Command::CopyLink => self.renew(Then::Copy, effects),
+            Command::Disconnect { account } => self.disconnect(account.as_deref(), effects),
+            Command::CopyRequest => effects.push(Effect::CopyRequest),
+            Command::Retry => self.retry(now, effects),
+            Command::Unpair => self.unpair(effects),
+            Command::Dismiss => {
+                if self.flow.running().is_none() && self.flow != Flow::Pairing {
+                    self.flow = Flow::Idle;
+                }
+            }
+        }
+    }
+
+    fn retry(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Pairing::NoKeys { problem, .. } = self.pairing {
+            self.pairing = Pairing::NoKeys { problem, since: now };
+            effects.push(Effect::Load);
+        } else if self.offer.is_some() && matches!(self.flow, Flow::Failed(_)) {
+            self.flow = Flow::Idle;
+            self.accept(effects);
+        } else if matches!(self.flow, Flow::Failed(Problem::Invite(_))) {
+            self.flow = Flow::Idle;
+        } else if matches!(self.flow, Flow::Failed(_) | Flow::Blocked { .. } | Flow::WrongAccount { .. }) {
+            if self.can_begin() {
+                self.begin(false, effects);
+            } else {
+                self.flow = Flow::Idle;
+            }
+        } else if self.account().is_some_and(|account| account.health == Health::Blocked) && self.can_begin()
+        {
+            self.begin(false, effects);
+        } else if self.assistant().is_some() {
+            self.hello(now, effects);
+            effects.push(Effect::SendPending);
+        }
+    }
+
+    fn accept(&mut self, effects: &mut Vec<Effect>) {
+        let keys_unknown = matches!(self.pairing, Pairing::Checking | Pairing::NoKeys { .. });
+        if self.offer.is_none() || self.flow == Flow::Pairing {
+            return;
+        }
+        if let Pairing::NoKeys { problem: problem @ KeysProblem::Locked, .. } = self.pairing {
+            // Keys may be behind the lock: making new ones would lose the pairing they stand for.
+            self.flow = Flow::Failed(problem.into());
+            return;
+        }
+        if keys_unknown && self.pairing == Pairing::Checking {
+            return;
+        }
+        if let Some(id) = self.flow.running() {
+            effects.push(Effect::StopSignIn { id });
+        }
+        self.flow = Flow::Pairing;
+        effects.push(Effect::Pair);
+    }
+
+    fn refuse_invite(&mut self, problem: InviteProblem) {
+        self.offer = None;
+        if self.flow.running().is_none() && self.flow != Flow::Pairing {
+            self.flow = Flow::Failed(problem.into());
+        }
+    }
+
+    fn paired(&mut self, result: Result<Assistant, Problem>, now: Timestamp, effects: &mut Vec<Effect>) {
+        let wanted = self.flow == Flow::Pairing;
+        match result {
+            Ok(assistant) => {
+                self.note(Happening::Paired { agent: assistant.name.clone() }, now);
+                *self = Self {
+                    pairing: Pairing::Paired(assistant),
+                    activity: std::mem::take(&mut self.activity),
+                    flows: self.flows,
+                    ..Self::default()
+                };
+                effects.extend([Effect::WithdrawLapse, Effect::SaveLapse(None)]);
+                if wanted {
+                    self.begin(false, effects);
+                }
+            }
+            Err(problem) => {
+                if wanted {
+                    self.flow = Flow::Failed(problem);
+                }
+            }
+        }
+    }
+
+    fn unpair(&mut self, effects: &mut Vec<Effect>) {
+        if self.assistant().is_none() || self.flow == Flow::Pairing {
+            return;
+        }
+        if let Some(id) = self.flow.running() {
+            effects.push(Effect::StopSignIn { id });
+        }
+        let mut tell: Vec<AccountId> = self.heard.iter().flatten().map(|account| account.id).collect();
+        tell.extend(
+            self.assistant().and_then(|a| a.pinned.as_ref()).map(|p| p.id).filter(|id| !tell.contains(id)),
+        );
+        effects.extend([Effect::WithdrawLapse, Effect::Unpair { tell }]);
+        *self = Self {
+            pairing: Pairing::Missing,
+            offer: self.offer.take(),
+            activity: std::mem::take(&mut self.activity),
+            flows: self.flows,
+            ..Self::default()
+        };
+    }
+
+    fn fail(&mut self, problem: Problem) {
+        if self.flow.running().is_none() && self.flow != Flow::Pairing {
+            self.flow = Flow::Failed(problem);
+        }
+    }
+
+    fn note(&mut self, what: Happening, at: Timestamp) {
+        if self.activity.front().is_some_and(|latest| latest.what == what) {
+            self.activity.pop_front();
+        }
+        self.activity.push_front(Activity { at, what });
+        self.activity.truncate(MAX_ACTIVITY);
+    }
+}

@@ -1,0 +1,283 @@
+//! The keys of every sentence a person sees. The words are in one file per language; a language is complete when it
+//! compiles.
+
+use crate::problem::Problem;
+
+mod english;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    #[default]
+    English,
+}
+
+impl Language {
+    /// As in HTML's `lang` (BCP 47).
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+        }
+    }
+}
+
+/// What is to be said, with what it is about. Rendered by [`say`].
+#[derive(Clone, Copy, Debug)]
+pub enum Text<'a> {
+    // Headlines and the sentence below them.
+    Checking,
+    NotPaired,
+    NotPairedHow,
+    InvitedBy {
+        agent: &'a str,
+    },
+    InvitedFor {
+        email: &'a str,
+    },
+    InvitedForAnyone,
+    InvitedReplaces {
+        agent: &'a str,
+    },
+    NotConnected,
+    NotConnectedWhy {
+        agent: &'a str,
+    },
+    Pairing,
+    Starting,
+    Waiting,
+    WaitingFor {
+        address: &'a str,
+    },
+    WaitingWithCode {
+        link: &'a str,
+        code: &'a str,
+    },
+    DeviceCodeWarning,
+    Finishing,
+    HandingOver,
+    HandingOverTo {
+        agent: &'a str,
+    },
+    Connected {
+        address: &'a str,
+        read_only: bool,
+    },
+    ConnectedRetrying,
+    AgentOffline,
+    AgentOfflinePending,
+    AgentOfflineIdle,
+    NoNetwork,
+    NoNetworkDetail,
+    BrokerNotSecure,
+    BrokerRefused,
+    Reconnect,
+    WrongAccount {
+        signed_in_as: &'a str,
+        wanted: &'a str,
+    },
+    WrongAccountDetail,
+    Blocked,
+    BlockedDetail,
+    /// Why an account needs somebody: the assistant's reason code.
+    Reason(&'a str),
+    ProblemWhat(&'a Problem),
+    ProblemRemedy(&'a Problem),
+    /// The message for an administrator.
+    AdminRequest(AdminRequest<'a>),
+
+    // Buttons.
+    Button(Button),
+    ConfirmDisconnect {
+        agent: &'a str,
+    },
+    ConfirmUnpair {
+        agent: &'a str,
+    },
+    ConfirmReplace {
+        agent: &'a str,
+    },
+
+    // Steps, cards and the tray.
+    Step(Step),
+    AssistantOnline,
+    AssistantOffline,
+    AssistantUnknown,
+    AccountStatus(AccountStatus<'a>),
+    AccountLine {
+        address: &'a str,
+    },
+    AssistantLine {
+        agent: &'a str,
+        online: Option<bool>,
+    },
+    Reads(&'a str),
+    OpenWindow,
+    Quit,
+    Help,
+    Label(Label),
+
+    // The activity list.
+    DidPair {
+        agent: &'a str,
+    },
+    DidSignIn {
+        address: &'a str,
+    },
+    DidConnect {
+        address: &'a str,
+    },
+    DidRenew,
+    DidLapse {
+        address: &'a str,
+    },
+    DidBlock {
+        address: &'a str,
+    },
+    DidDisconnect {
+        address: &'a str,
+    },
+    DidCancel,
+
+    // Notifications.
+    LapseTitle,
+    LapseBody {
+        address: &'a str,
+    },
+    BlockedTitle,
+    BlockedBody {
+        address: &'a str,
+    },
+
+    // Pages in the browser.
+    PageSignedIn {
+        address: &'a str,
+    },
+    PageClose,
+    PageWrongAccount,
+    PageWrongAccountDetail {
+        signed_in_as: &'a str,
+        wanted: &'a str,
+    },
+    PageCancelled,
+    PageCancelledDetail,
+    PageProblem,
+    PageBack,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct AdminRequest<'a> {
+    pub agent: &'a str,
+    pub address: &'a str,
+    pub client_id: &'a str,
+    pub tenant: &'a str,
+    pub permissions: &'a [String],
+    pub reason: &'a str,
+    pub aadsts: &'a [u32],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Button {
+    PasteInvite,
+    Accept,
+    Decline,
+    Connect,
+    Cancel,
+    OpenAgain,
+    CopyLink,
+    Reconnect,
+    Disconnect,
+    UseDifferentAccount,
+    CopyRequest,
+    TryAgain,
+    CheckAgain,
+    SendAgain,
+    Unpair,
+    Dismiss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    SignedIn,
+    Checked,
+    Sealed,
+    Delivered,
+    Stored,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum AccountStatus<'a> {
+    Connected,
+    Retrying,
+    ReconnectNeeded {
+        reason: Option<&'a str>,
+    },
+    Blocked,
+    /// Not heard of in this run.
+    Unknown,
+}
+
+/// The window's static words; the name is the key in [`crate::view::View::labels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    Title,
+    Assistant,
+    Accounts,
+    Activity,
+    NoActivity,
+    Reads,
+    AskedBy,
+    For,
+    Expires,
+    CompareWords,
+    CompareWordsHow,
+    Broker,
+    SignInAt,
+    LastChecked,
+    LastSeen,
+    TimeLeft,
+    Steps,
+    Done,
+    Copied,
+    InvitePlaceholder,
+    InviteField,
+    Confirm,
+    Back,
+    Today,
+    Yesterday,
+}
+
+impl Label {
+    pub const ALL: [(Self, &'static str); 25] = [
+        (Self::Title, "title"),
+        (Self::Assistant, "assistant"),
+        (Self::Accounts, "accounts"),
+        (Self::Activity, "activity"),
+        (Self::NoActivity, "no_activity"),
+        (Self::Reads, "reads"),
+        (Self::AskedBy, "asked_by"),
+        (Self::For, "for"),
+        (Self::Expires, "expires"),
+        (Self::CompareWords, "compare_words"),
+        (Self::CompareWordsHow, "compare_words_how"),
+        (Self::Broker, "broker"),
+        (Self::SignInAt, "sign_in_at"),
+        (Self::LastChecked, "last_checked"),
+        (Self::LastSeen, "last_seen"),
+        (Self::TimeLeft, "time_left"),
+        (Self::Steps, "steps"),
+        (Self::Done, "done"),
+        (Self::Copied, "copied"),
+        (Self::InvitePlaceholder, "invite_placeholder"),
+        (Self::InviteField, "invite_field"),
+        (Self::Confirm, "confirm"),
+        (Self::Back, "back"),
+        (Self::Today, "today"),
+        (Self::Yesterday, "yesterday"),
+    ];
+}
+
+/// The sentence, in the person's language.
+pub fn say(language: Language, text: Text<'_>) -> String {
+    match language {
+        Language::English => english::say(text),
+    }
+}
