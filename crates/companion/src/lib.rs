@@ -26,4 +26,5 @@ pub use controller::{Companion, Handle, Options, Way};
 pub use keystore::{KeyFile, KeyStore, KeyStoreError, MemoryKeyStore, OsKeyring};
 pub use outlet::Outlet;
 pub use texts::Language;
+pub use valetkey_link::Clock;
 pub use view::View;

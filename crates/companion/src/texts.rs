@@ -239,14 +239,25 @@ pub enum Label {
     Copied,
     InvitePlaceholder,
     InviteField,
+    InviteHint,
+    Request,
     Confirm,
     Back,
     Today,
     Yesterday,
+    Help,
+    HelpWhat,
+    HelpPrivate,
+    HelpStop,
+    HelpWho,
+    Settings,
+    Autostart,
+    AutostartFailed,
+    Quit,
 }
 
 impl Label {
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 36] = [
         (Self::Title, "title"),
         (Self::Assistant, "assistant"),
         (Self::Accounts, "accounts"),
@@ -268,10 +279,21 @@ impl Label {
         (Self::Copied, "copied"),
         (Self::InvitePlaceholder, "invite_placeholder"),
         (Self::InviteField, "invite_field"),
+        (Self::InviteHint, "invite_hint"),
+        (Self::Request, "request"),
         (Self::Confirm, "confirm"),
         (Self::Back, "back"),
         (Self::Today, "today"),
         (Self::Yesterday, "yesterday"),
+        (Self::Help, "help"),
+        (Self::HelpWhat, "help_what"),
+        (Self::HelpPrivate, "help_private"),
+        (Self::HelpStop, "help_stop"),
+        (Self::HelpWho, "help_who"),
+        (Self::Settings, "settings"),
+        (Self::Autostart, "autostart"),
+        (Self::AutostartFailed, "autostart_failed"),
+        (Self::Quit, "quit"),
     ];
 }
 

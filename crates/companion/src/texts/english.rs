@@ -368,9 +368,25 @@ fn label(label: Label) -> &'static str {
         Label::Copied => "Copied",
         Label::InvitePlaceholder => "valetkey://invite/…",
         Label::InviteField => "Invite link",
+        Label::InviteHint => "The whole message will do; the link in it is found.",
+        Label::Request => "Message for your administrator",
         Label::Confirm => "Yes, go on",
         Label::Back => "Back",
         Label::Today => "Today",
         Label::Yesterday => "Yesterday",
+        Label::Help => "Help",
+        Label::HelpWhat => {
+            "Valet Key lets your assistant read what you allow in Microsoft 365, and nothing else. You sign in on this \
+             computer, at Microsoft; your password goes nowhere else."
+        }
+        Label::HelpPrivate => {
+            "What your assistant receives is sealed for it alone, and this computer keeps no copy."
+        }
+        Label::HelpStop => "To stop, choose Disconnect: your assistant then deletes its access.",
+        Label::HelpWho => "If something does not work, ask the person who sent you the invite.",
+        Label::Settings => "Settings",
+        Label::Autostart => "Start Valet Key when I log in",
+        Label::AutostartFailed => "This computer did not let that setting be changed.",
+        Label::Quit => "Quit",
     }
 }
