@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
+use std::path::Path;
 
 use reqwest::Client;
 use serde_json::{Value, json};
 use url::Url;
-use valetkey_tests::http_sign_in::{http_cancel, http_sign_in_up_to_redirect};
+use valetkey_tests::browser::Browser;
+use valetkey_tests::http_sign_in::{client, http_cancel_up_to_redirect, http_sign_in_up_to_redirect};
 use valetkey_tests::tenant::{
     ALICE, ANA, BOB, CAROL, CLIENT_ID, GraphMode, Lifetimes, NextError, Reuse, Tenant, User,
 };
@@ -19,18 +20,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 fn http() -> Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .unwrap()
+    client().unwrap()
 }
 
 fn authorize_url(tenant: &Tenant, alias: &str, scope: &str, more: &[(&str, &str)]) -> String {
@@ -303,13 +293,14 @@ async fn stepping_up_needs_a_sign_in_with_the_claims_of_the_challenge() {
 async fn a_person_may_cancel_and_an_organisation_may_decline() {
     let tenant = Tenant::start().await.unwrap();
     let url = authorize_url(&tenant, ALICE.tid, SCOPES, &[]);
-    // Nobody listens at the redirect: delivering it is what fails, after the tenant said its word.
-    http_cancel(&url).await.unwrap_err();
+    let cancelled = http_cancel_up_to_redirect(&url).await.unwrap();
     tenant.consent(ALICE, false).await.unwrap();
-    let landing = http_sign_in_up_to_redirect(&url, ALICE.username).await.unwrap();
-    assert_eq!(query(&landing, "error").as_deref(), Some("access_denied"));
-    assert!(query(&landing, "error_description").unwrap().starts_with("AADSTS65004"));
-    assert_eq!(query(&landing, "state").as_deref(), Some("a-state"));
+    let declined = http_sign_in_up_to_redirect(&url, ALICE.username).await.unwrap();
+    for landing in [cancelled, declined] {
+        assert_eq!(query(&landing, "error").as_deref(), Some("access_denied"));
+        assert!(query(&landing, "error_description").unwrap().starts_with("AADSTS65004"));
+        assert_eq!(query(&landing, "state").as_deref(), Some("a-state"));
+    }
 }
 
 #[tokio::test]
@@ -379,4 +370,73 @@ async fn metadata_is_entras() {
     );
     let refused: Value = http().get(unknown).send().await.unwrap().json().await.unwrap();
     assert_eq!(aadsts(&refused), 90_002);
+}
+
+#[tokio::test]
+async fn a_real_browser_signs_in_at_the_form_and_reaches_the_loopback_address() {
+    let tenant = Tenant::start().await.unwrap();
+    let browser = Browser::start().await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let redirect = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+    let program = tokio::spawn(answer_one(listener));
+    let url = authorize_url(&tenant, ALICE.tid, SCOPES, &[("login_hint", ALICE.username)])
+        .replace(&url::form_urlencoded::byte_serialize(REDIRECT.as_bytes()).collect::<String>(), &redirect);
+
+    browser.goto(&url).await.unwrap();
+    assert_eq!(browser.value("#username").await.unwrap(), ALICE.username, "the hint is filled in");
+    let text = browser.text().await.unwrap();
+    assert!(
+        text.contains("Practice sign-in · not Microsoft") && text.contains("User.Read, Mail.Read"),
+        "{text}"
+    );
+    let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screens");
+    browser.screenshot(&screens.join("practice-sign-in.png")).await.unwrap();
+
+    let page = browser.sign_in(&url, ALICE.username).await.unwrap();
+    assert_eq!((page.title.as_str(), page.text.as_str()), ("Done", "Here it is."));
+    assert!(query(&page.url, "code").is_some());
+    assert!(program.await.unwrap().contains("code="));
+
+    browser.goto(&url).await.unwrap();
+    browser.fill("#password", "wrong").await.unwrap();
+    browser.click("#submit").await.unwrap();
+    let refused = browser.page_away_from(&url).await.unwrap_err();
+    assert!(refused.to_string().contains("incorrect"), "{refused}");
+}
+
+/// A program's redirect listener, as small as can be: one request, one page. Returns the request's first line.
+async fn answer_one(listener: tokio::net::TcpListener) -> String {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        // Chromium opens connections ahead of need and closes them unused.
+        if stream.read_line(&mut line).await.unwrap() == 0 {
+            continue;
+        }
+        let page = "<title>Done</title><p>Here it is.";
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+            page.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        return line;
+    }
+}
+
+#[tokio::test]
+async fn a_known_hint_signs_in_at_once_when_the_hook_says_so() {
+    let tenant = Tenant::start().await.unwrap();
+    tenant.auto_sign_in(true).await.unwrap();
+    let go = async |prompt: &[(&str, &str)]| {
+        let url =
+            authorize_url(&tenant, ALICE.tid, SCOPES, &[&[("login_hint", ALICE.username)], prompt].concat());
+        // Bob does not belong here: the form, where it is shown, refuses him.
+        http_sign_in_up_to_redirect(&url, BOB.username).await
+    };
+    assert!(query(&go(&[]).await.unwrap(), "code").is_some());
+    for prompt in ["login", "select_account"] {
+        assert!(go(&[("prompt", prompt)]).await.unwrap_err().to_string().contains("AADSTS50020"));
+    }
 }

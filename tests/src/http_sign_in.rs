@@ -40,16 +40,18 @@ pub async fn http_cancel(url: &str) -> anyhow::Result<Landing> {
 
 /// As far as the redirect, which is returned and not followed: for tests that forge or delay it.
 pub async fn http_sign_in_up_to_redirect(url: &str, user: &str) -> anyhow::Result<Url> {
-    let mut walk = Walk::start(url)?;
-    walk.deliver = false;
-    Ok(walk
-        .run(|form| form.fill(&[("username", user), ("password", PASSWORD), ("action", "sign-in")]))
-        .await?
-        .url)
+    let fill =
+        |form: &mut Form| form.fill(&[("username", user), ("password", PASSWORD), ("action", "sign-in")]);
+    Ok(Walk { deliver: false, ..Walk::start(url)? }.run(fill).await?.url)
+}
+
+/// As far as the redirect that "Cancel" leads to.
+pub async fn http_cancel_up_to_redirect(url: &str) -> anyhow::Result<Url> {
+    Ok(Walk { deliver: false, ..Walk::start(url)? }.run(|form| form.fill(&[("action", "cancel")])).await?.url)
 }
 
 /// A client for loopback only: no proxy, no redirects, no certificates trusted.
-pub(crate) fn client() -> anyhow::Result<Client> {
+pub fn client() -> anyhow::Result<Client> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
