@@ -100,7 +100,6 @@ mod tests {
         assert_eq!(judge(None, (u64::MAX, digest("a"))), Judgement::Accept);
     }
 
-    /// Shows H7 (the rule for replayed and older handoffs).
     #[test]
     fn only_a_higher_number_replaces_what_is_stored() {
         let stored = Some((7, digest("seven")));
