@@ -12,7 +12,7 @@ function tauri({ core, event }) {
     view: () => core.invoke("view"),
     act: (command) => core.invoke("act", { command }),
     onView: (listener) => event.listen("view", ({ payload }) => listener(payload)),
-    // The tray's Help opens a panel of this window.
+    // The tray's Help, when the window is open already.
     onOpen: (listener) => event.listen("open", ({ payload }) => listener(payload)),
     settings: () => core.invoke("settings"),
     setAutostart: (on) => core.invoke("set_autostart", { on }),

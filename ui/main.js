@@ -2,6 +2,7 @@
 
 import { connect } from "./backend.js";
 import { byId } from "./dom.js";
+import { linkIn } from "./invite.js";
 import { paint, tick } from "./paint.js";
 import { confirmed, note, showHelp, showSettings } from "./panels.js";
 
@@ -28,7 +29,7 @@ byId("paste").addEventListener("submit", async (event) => {
   const text = byId("link").value.trim();
   const action = view.actions.find(({ id }) => id === "paste_invite");
   if (!text || !action) return byId("link").focus();
-  await perform(action, { link: text });
+  await perform(action, { link: linkIn(text) });
   byId("link").value = "";
 });
 
@@ -50,8 +51,9 @@ byId("open-settings").addEventListener("click", () => showSettings(backend, view
 byId("quit").addEventListener("click", () => backend.quit());
 
 await backend.onView(show);
-await backend.onOpen((panel) => (panel === "help" ? showHelp(view.labels) : showSettings(backend, view.labels)));
+await backend.onOpen(() => showHelp(view.labels));
 show(await backend.view());
+if (location.hash === "#help") showHelp(view.labels);
 setInterval(() => tick(view), 1000);
 // Not before two frames have been drawn: whoever waits for the mark may take a picture.
 requestAnimationFrame(() => requestAnimationFrame(() => document.documentElement.setAttribute("data-ready", "")));

@@ -1,0 +1,53 @@
+//! The one window: made when it is first wanted, because a web view costs several times what the tray does.
+
+use anyhow::Context;
+use tauri::{AppHandle, Emitter, Manager, Runtime, WebviewUrl, WebviewWindowBuilder};
+
+/// Its name in the configuration and the capability.
+const MAIN: &str = "main";
+
+/// Shows the window, in front.
+pub fn open<R: Runtime>(app: &AppHandle<R>) {
+    open_at(app, None);
+}
+
+/// Shows the window with its Help.
+pub fn open_help<R: Runtime>(app: &AppHandle<R>) {
+    open_at(app, Some("help"));
+}
+
+pub fn is_in_front<R: Runtime>(app: &AppHandle<R>) -> bool {
+    app.get_webview_window(MAIN).is_some_and(|window| window.is_focused().unwrap_or(false))
+}
+
+fn open_at<R: Runtime>(app: &AppHandle<R>, panel: Option<&'static str>) {
+    let app = app.clone();
+    // Building from the event loop's own thread would wait for itself.
+    tauri::async_runtime::spawn(async move {
+        if let Err(error) = show(&app, panel) {
+            tracing::error!(%error, "the window could not be opened");
+        }
+    });
+}
+
+fn show<R: Runtime>(app: &AppHandle<R>, panel: Option<&str>) -> anyhow::Result<()> {
+    if let Some(window) = app.get_webview_window(MAIN) {
+        window.show()?;
+        window.unminimize()?;
+        window.set_focus()?;
+        if let Some(panel) = panel {
+            app.emit_to(MAIN, "open", panel)?;
+        }
+        return Ok(());
+    }
+    let config = app.config().app.windows.iter().find(|window| window.label == MAIN);
+    let mut config = config.context("no window is configured")?.clone();
+    if let Some(panel) = panel {
+        config.url = WebviewUrl::App(format!("index.html#{panel}").into());
+    }
+    match WebviewWindowBuilder::from_config(app, &config)?.build() {
+        // Two clicks at once: the other one has made it.
+        Ok(_) | Err(tauri::Error::WebviewLabelAlreadyExists(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
