@@ -4,8 +4,9 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+pub use oauth2::RedirectUrl;
 use oauth2::basic::BasicClient;
-use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
+use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, Scope};
 use url::Url;
 
 use crate::capability::{self, Capability, CapabilityError};
@@ -50,8 +51,8 @@ pub struct Pending {
     pub state: Secret,
     pub nonce: Secret,
     pub verifier: Secret,
-    /// Repeated, exactly, when the code is exchanged.
-    pub redirect_uri: Url,
+    /// Repeated, letter by letter, when the code is exchanged.
+    pub redirect_uri: RedirectUrl,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
 }
@@ -76,7 +77,7 @@ impl fmt::Debug for Pending {
 pub fn authorize(
     metadata: &Metadata,
     request: &SignInRequest,
-    redirect: &Url,
+    redirect: &RedirectUrl,
     now: Timestamp,
 ) -> Result<Pending, CapabilityError> {
     let scopes = capability::authorize_scopes(&request.authority.cloud, &request.capabilities)?;
@@ -84,7 +85,7 @@ pub fn authorize(
     let nonce = CsrfToken::new_random_len(RANDOM_BYTES).into_secret();
     let client = BasicClient::new(ClientId::new(request.client_id.clone()))
         .set_auth_uri(AuthUrl::from_url(metadata.authorization_endpoint.clone()))
-        .set_redirect_uri(RedirectUrl::from_url(redirect.clone()));
+        .set_redirect_uri(redirect.clone());
     let mut authorization = client
         .authorize_url(|| CsrfToken::new_random_len(RANDOM_BYTES))
         .add_scopes(scopes.into_iter().map(Scope::new))
@@ -163,7 +164,8 @@ mod tests {
             device_authorization_endpoint: None,
             iss_parameter_supported: false,
         };
-        authorize(&metadata, request, &"http://localhost:4321/".parse().unwrap(), NOW).unwrap()
+        authorize(&metadata, request, &RedirectUrl::new("http://localhost:4321".into()).unwrap(), NOW)
+            .unwrap()
     }
 
     fn query(pending: &Pending) -> BTreeMap<String, String> {
@@ -186,7 +188,7 @@ mod tests {
                 "client_id=11111111-1111-4111-8111-111111111111",
                 "client_info=1",
                 "code_challenge_method=S256",
-                "redirect_uri=http://localhost:4321/",
+                "redirect_uri=http://localhost:4321",
                 "response_mode=query",
                 "response_type=code",
                 "scope=User.Read Mail.Read Calendars.Read offline_access openid profile",

@@ -9,6 +9,7 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::account::{AccountId, PERSONAL_TENANT, guid};
+use crate::http::host;
 
 /// A national cloud. Each has sign-in and Graph hosts of its own, and needs an app registration of its own.
 /// <https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>
@@ -41,13 +42,16 @@ pub struct Custom {
 pub enum CloudError {
     #[error("`{0}` is not an address")]
     NotAnAddress(String),
-    #[error("`{0}` must be https (http only on this computer), without a path, a user or a query")]
-    NotAPlainOrigin(Url),
+    /// Named by its host alone: the rest may hold a password.
+    #[error(
+        "the address of `{0}` must be https (http only on this computer), without a path, a user or a query"
+    )]
+    NotAPlainOrigin(String),
     /// One of Microsoft's sign-in hosts with somebody else's Graph would send Microsoft's tokens to somebody else.
     #[error("`{login}` is Microsoft's own sign-in, and `{graph}` is not its Graph")]
-    ForeignGraph { login: Url, graph: Url },
+    ForeignGraph { login: String, graph: String },
     #[error("`{0}` is not one of Microsoft's clouds, so its Graph address must be given too")]
-    GraphMissing(Url),
+    GraphMissing(String),
 }
 
 /// The authority of a sign-in: a cloud, and the tenants admitted.
@@ -85,7 +89,9 @@ impl Cloud {
     /// Another server that speaks the protocol: both addresses https, or http on this computer's loopback.
     pub fn custom(login: Url, graph: Url) -> Result<Self, CloudError> {
         match login.host_str() {
-            Some(host) if is_microsoft(host) => Err(CloudError::ForeignGraph { login, graph }),
+            Some(name) if is_microsoft(name) => {
+                Err(CloudError::ForeignGraph { login: host(&login), graph: host(&graph) })
+            }
             _ => Ok(Self::Custom(Custom { login: plain_origin(login)?, graph: plain_origin(graph)? })),
         }
     }
@@ -97,7 +103,7 @@ impl Cloud {
         match (known, graph) {
             (Some(known), _) => Ok(known.cloud.clone()),
             (None, Some(graph)) => Self::custom(login, graph),
-            (None, None) => Err(CloudError::GraphMissing(login)),
+            (None, None) => Err(CloudError::GraphMissing(host(&login))),
         }
     }
 
@@ -150,6 +156,7 @@ impl Cloud {
 impl Authority {
     /// Where an account that is already known is refreshed: its own tenant, and `consumers` for a personal one.
     /// Refreshed on `common`, a personal account fails the first time (AADSTS70000).
+    #[must_use]
     pub fn for_account(&self, account: &AccountId) -> Self {
         let tenant = if account.is_personal() { Tenant::Consumers } else { Tenant::Id(account.tid) };
         Self { cloud: self.cloud.clone(), tenant }
@@ -330,7 +337,7 @@ fn plain_origin(url: Url) -> Result<Url, CloudError> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    if safe && plain { Ok(url) } else { Err(CloudError::NotAPlainOrigin(url)) }
+    if safe && plain { Ok(url) } else { Err(CloudError::NotAPlainOrigin(host(&url))) }
 }
 
 /// `localhost` counts: browsers and resolvers keep it on the machine (RFC 6761 §6.3).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::header::ACCEPT;
 use reqwest::{Client, Response, StatusCode, redirect};
 use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls_platform_verifier::BuilderVerifierExt;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -41,7 +41,7 @@ pub fn client() -> Result<Client, HttpError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_platform_verifier())
+        .and_then(BuilderVerifierExt::with_platform_verifier)
         .map_err(HttpError::Certificates)?
         .with_no_client_auth();
     Client::builder()

@@ -132,7 +132,7 @@ mod tests {
         })
     }
 
-    fn check(authority: &Authority, change: Value) -> Result<Metadata, MetadataError> {
+    fn check(authority: &Authority, change: &Value) -> Result<Metadata, MetadataError> {
         let mut document = entra();
         document.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         serde_json::from_value::<Document>(document).unwrap().checked(authority)
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_entra_publishes_is_accepted() {
-        let metadata = check(&common(), json!({})).unwrap();
+        let metadata = check(&common(), &json!({})).unwrap();
         assert_eq!(metadata.token_endpoint.path(), "/common/oauth2/v2.0/token");
         assert!(!metadata.iss_parameter_supported);
     }
@@ -153,7 +153,7 @@ mod tests {
             "https://login.evil.example/{tenantid}/v2.0",
             "",
         ] {
-            let refused = check(&common(), json!({ "issuer": issuer }));
+            let refused = check(&common(), &json!({ "issuer": issuer }));
             assert!(matches!(refused, Err(MetadataError::WrongIssuer { .. })), "{issuer}: {refused:?}");
         }
     }
@@ -163,7 +163,7 @@ mod tests {
         for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "device_authorization_endpoint"]
         {
             for address in ["http://login.microsoftonline.com/x", "http://localhost/x", "file:///x"] {
-                match check(&common(), json!({ name: address })) {
+                match check(&common(), &json!({ name: address })) {
                     Err(MetadataError::UnsafeEndpoint { name: refused }) => assert_eq!(refused, name),
                     other => panic!("{name} {address}: {other:?}"),
                 }
@@ -173,19 +173,19 @@ mod tests {
 
     #[test]
     fn a_list_of_challenge_methods_without_s256_is_refused_and_so_is_no_list_but_from_microsoft() {
-        let plain = check(&common(), json!({ "code_challenge_methods_supported": ["plain"] }));
+        let plain = check(&common(), &json!({ "code_challenge_methods_supported": ["plain"] }));
         assert!(matches!(plain, Err(MetadataError::NoS256)), "{plain:?}");
         let cloud = Cloud::from_addresses("https://id.example", Some("https://graph.example")).unwrap();
         let custom = Authority { cloud, tenant: Tenant::Common };
         let issuer = json!({ "issuer": "https://id.example/{tenantid}/v2.0" });
-        assert!(matches!(check(&custom, issuer), Err(MetadataError::NoS256)));
+        assert!(matches!(check(&custom, &issuer), Err(MetadataError::NoS256)));
     }
 
     #[test]
     fn the_iss_of_a_callback_is_a_permitted_tenants_and_not_missing_where_promised() {
-        let silent = check(&common(), json!({})).unwrap();
+        let silent = check(&common(), &json!({})).unwrap();
         let promised =
-            check(&common(), json!({ "authorization_response_iss_parameter_supported": true })).unwrap();
+            check(&common(), &json!({ "authorization_response_iss_parameter_supported": true })).unwrap();
         assert!(silent.permits_iss(&common(), None));
         assert!(!promised.permits_iss(&common(), None));
         let work = Authority { cloud: Cloud::Global, tenant: Tenant::Organizations };
