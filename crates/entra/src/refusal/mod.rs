@@ -135,7 +135,8 @@ fn said(body: &ErrorBody) -> Said {
     }
     match body.error.as_deref() {
         Some("temporarily_unavailable" | "server_error") => Decided(Reason::Unavailable),
-        Some("slow_down") => Decided(Reason::Throttled),
+        Some("authorization_pending") => Decided(Reason::AuthorizationPending),
+        Some("slow_down") => Decided(Reason::SlowDown),
         Some("interaction_required" | "login_required" | "account_selection_required") => {
             Decided(Reason::InteractionRequired)
         }

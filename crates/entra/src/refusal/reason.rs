@@ -53,6 +53,10 @@ reasons! {
     Transient Throttled = "throttled",
     /// The service is out of order, or something that is not the service answered in its place.
     Transient Unavailable = "unavailable",
+    /// The person has not finished on the other device yet.
+    Transient AuthorizationPending = "authorization-pending",
+    /// The same, and we ask too often.
+    Transient SlowDown = "slow-down",
 
     /// `invalid_grant` and nothing more. It may be that another process has used the refresh token: read the store
     /// again, and use what is there if it has changed; otherwise try once more; only then is the sign-in over.
