@@ -3,6 +3,35 @@
 //!
 //! It knows the platform (`valetkey-entra`), the messages (`valetkey-handoff`) and the connection (`valetkey-link`). It
 //! knows nothing of configuration files, commands or desktops.
+//!
+//! [`Agent::open`] takes a state directory, [`Agent::run`] keeps it connected, [`Agent::tokens`] serves tokens, and
+//! [`Agent::updates`] tells what happens.
 
+pub mod account_file;
+mod agent;
 pub mod folder;
+pub mod health;
+mod identity;
+mod inbox;
+mod intake;
+mod progress;
+mod provider;
+mod refresh;
+mod registry;
+mod run;
+mod schedule;
 pub mod state_dir;
+mod status;
+mod token;
+pub mod vault;
+
+pub use agent::{Agent, AgentError, AgentOptions, DEFAULT_HEARTBEAT, InviteRequest};
+pub use health::{BlockedBy, Health, HealthChange, Update};
+pub use identity::IdentityError;
+pub use progress::Settled;
+pub use registry::{
+    BrokerAccounts, BrokerAccountsError, DEFAULT_EXPIRY, Device, MAX_EXPIRY, RegistryError, SharedAccess,
+};
+pub use state_dir::{StateDir, StateDirError};
+pub use status::{AccountStatus, DeviceStatus, FindError, LinkStatus, Removed, Status};
+pub use token::{AccessToken, TokenFailure, TokenProvider};

@@ -1,0 +1,159 @@
+//! What one file of the vault holds: an MSAL token cache, and beside it in the same file what is ours, so that both change
+//! in one atomic write and any MSAL opens a copy as it is.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use valetkey_entra::account::AccountId;
+use valetkey_entra::cache::MsalCache;
+use valetkey_entra::cloud::Authority;
+use valetkey_entra::secret::Secret;
+use valetkey_handoff::{Digest, Thumbprint};
+
+use crate::health::Condition;
+
+/// The version of [`Facts`] that is written. A file with a higher one is left alone.
+pub const FORMAT: u32 = 1;
+/// Our root member. MSAL keeps members it does not know.
+pub const MEMBER: &str = "ValetKey";
+
+/// One account as it is on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AccountFile {
+    #[serde(flatten)]
+    pub cache: MsalCache,
+    #[serde(rename = "ValetKey")]
+    pub facts: Facts,
+}
+
+/// What is known of an account without reading its cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facts {
+    pub format: u32,
+    pub account: AccountId,
+    /// The address to show and to look for; not an identity.
+    pub username: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where it is refreshed: the account's own tenant, or `consumers`.
+    pub authority: Authority,
+    pub client_id: String,
+    pub capabilities: Vec<String>,
+    /// What tokens can be had for; the first one is kept fresh.
+    pub resources: Vec<String>,
+    /// Granted at the sign-in.
+    pub scopes: Vec<String>,
+    /// The device whose sign-in is in use.
+    pub device: Thumbprint,
+    /// The last sign-in accepted from each device.
+    pub seen: BTreeMap<Thumbprint, Seen>,
+    /// When the access token for the first resource ends.
+    pub expires_at: Timestamp,
+    /// When the next refresh is due, if anything may be refreshed.
+    pub refresh_at: Timestamp,
+    pub condition: Condition,
+    pub stored_at: Timestamp,
+    /// The last refresh that worked for the sign-in in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refreshed_at: Option<Timestamp>,
+    /// The account was removed; only this is left, so that its old sign-ins cannot come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
+    /// The refresh token before the one in the cache, until the newer one has worked. Organisations only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_refresh_token: Option<Secret>,
+    /// The sign-in that worked before a newer one was stored, until the newer one has worked too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Box<AccountFile>>,
+}
+
+/// The last message accepted from a device about an account, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// SHA-256 of the sealed bytes.
+    pub digest: Digest,
+    /// Names the message in its receipt.
+    pub jti: uuid::Uuid,
+    pub verdict: Verdict,
+}
+
+/// The receipt that a message has earned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Stored, and not refreshed yet: no receipt so far.
+    Pending,
+    Stored {
+        refreshed_at: Timestamp,
+    },
+    /// A disconnect that took effect.
+    Done,
+    Refused {
+        reason: String,
+    },
+}
+
+impl Facts {
+    /// The agent itself has got a token with this sign-in, and the account is there.
+    pub fn is_proven(&self) -> bool {
+        self.removed_at.is_none() && self.refreshed_at.is_some()
+    }
+
+    /// The generation of the sign-in in use.
+    pub fn generation(&self) -> u64 {
+        self.seen.get(&self.device).map_or(0, |seen| seen.generation)
+    }
+
+    /// Without what is secret, for keeping in memory.
+    pub(crate) fn without_secrets(&self) -> Self {
+        Self { previous_refresh_token: None, replaced: None, ..self.clone() }
+    }
+}
+
+/// Why the bytes of a file are not an account.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountFileError {
+    /// Not an MSAL cache with our member in it. What is wrong is not quoted: it could be a secret.
+    #[error("the file is not an account (line {line})")]
+    Unreadable { line: usize },
+    /// Written by a later version of this program.
+    #[error("the file has format {found}; this version reads up to {FORMAT}")]
+    Newer { found: u32 },
+    /// The file's name is another account's.
+    #[error("the file holds another account than its name says")]
+    OtherAccount,
+}
+
+impl AccountFile {
+    /// Reads a file of this or an earlier format.
+    pub fn parse(bytes: &[u8], name: &AccountId) -> Result<Self, AccountFileError> {
+        #[derive(Deserialize)]
+        struct Outer {
+            #[serde(rename = "ValetKey")]
+            ours: Format,
+        }
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let unreadable = |e: serde_json::Error| AccountFileError::Unreadable { line: e.line() };
+        // First the format alone: a newer file may have members that mean something else.
+        let found = serde_json::from_slice::<Outer>(bytes).map_err(unreadable)?.ours.format;
+        if found > FORMAT {
+            return Err(AccountFileError::Newer { found });
+        }
+        let file: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if file.facts.account == *name { Ok(file) } else { Err(AccountFileError::OtherAccount) }
+    }
+
+    /// The bytes for the disk. The same account gives the same bytes.
+    pub fn to_bytes(&self) -> Result<zeroize::Zeroizing<Vec<u8>>, serde_json::Error> {
+        let mut bytes = zeroize::Zeroizing::new(serde_json::to_vec_pretty(self)?);
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}

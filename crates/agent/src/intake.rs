@@ -1,0 +1,119 @@
+//! From a verified handoff to the file that will be stored. Pure. It holds a device to the terms of its invite, and takes
+//! from the handoff only what those allow.
+
+use jiff::Timestamp;
+use valetkey_entra::account::AccountId;
+use valetkey_entra::cache::MsalCache;
+use valetkey_entra::capability::{self, Capability};
+use valetkey_entra::cloud::{Authority, Cloud, NotATenant, Tenant};
+use valetkey_handoff::message::CacheUpdated;
+use valetkey_handoff::{Terms, Thumbprint};
+
+use crate::account_file::{AccountFile, FORMAT, Facts, MEMBER};
+use crate::health::Condition;
+
+/// Why a handoff is not stored although its device is known. The code travels in the receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// The cache cannot be read, or is not one account's.
+    Damaged,
+    /// The cache has nothing to refresh with.
+    NoRefreshToken,
+    /// The cache is another account's than the message says.
+    AccountMismatch,
+    /// Another sign-in service, tenant or client id than the invite named.
+    TermsMismatch,
+    /// More than the invite asked for.
+    CapabilitiesMismatch,
+}
+
+impl Unfit {
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::NoRefreshToken => "no-refresh-token",
+            Self::AccountMismatch => "account-mismatch",
+            Self::TermsMismatch => "terms-mismatch",
+            Self::CapabilitiesMismatch => "capabilities-mismatch",
+        }
+    }
+}
+
+/// The cloud and the tenants that an invite's terms admit; `None` if they are not an authority.
+pub(crate) fn authority(terms: &Terms) -> Option<Authority> {
+    let cloud = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()).ok()?;
+    Some(Authority { cloud, tenant: terms.tenant.parse().ok()? })
+}
+
+/// Whether terms can be met: for the operator, before an invite is made.
+pub(crate) fn check_terms(terms: &Terms) -> Result<(), String> {
+    let cloud = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()).map_err(|e| e.to_string())?;
+    let _: Tenant = terms.tenant.parse().map_err(|e: NotATenant| e.to_string())?;
+    let capabilities = capability::parse(&terms.capabilities).map_err(|e| e.to_string())?;
+    capability::authorize_scopes(&cloud, &capabilities).map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+/// The file for a handoff of this device.
+pub(crate) fn account_file(
+    body: &CacheUpdated,
+    device: &Thumbprint,
+    terms: &Terms,
+    now: Timestamp,
+) -> Result<AccountFile, Unfit> {
+    let account = AccountId { tid: body.account.id.tid, oid: body.account.id.oid };
+
+    let admitted = authority(terms).ok_or(Unfit::TermsMismatch)?;
+    let said =
+        Cloud::from_addresses(&body.authority, terms.graph.as_deref()).map_err(|_| Unfit::TermsMismatch)?;
+    if said != admitted.cloud || !admitted.permits(account.tid) || body.client_id != terms.client_id {
+        return Err(Unfit::TermsMismatch);
+    }
+    let capabilities: Vec<Capability> =
+        capability::parse(&body.capabilities).map_err(|_| Unfit::CapabilitiesMismatch)?;
+    if !capabilities.iter().all(|asked| terms.capabilities.iter().any(|allowed| allowed == asked.id())) {
+        return Err(Unfit::CapabilitiesMismatch);
+    }
+
+    let mut cache = MsalCache::parse(body.cache.expose().as_bytes()).map_err(|_| Unfit::Damaged)?;
+    // Checked first, because a cache without one has no account information either.
+    if cache.refresh_token().is_none() {
+        return Err(Unfit::NoRefreshToken);
+    }
+    let info = cache.account_info().map_err(|_| Unfit::Damaged)?;
+    if info.account != account {
+        return Err(Unfit::AccountMismatch);
+    }
+    if info.client_id != body.client_id {
+        return Err(Unfit::TermsMismatch);
+    }
+    // Ours to write.
+    cache.other.remove(MEMBER);
+    // Only tokens that this agent has got itself are served: those are known to be this account's.
+    cache.access_tokens.clear();
+
+    Ok(AccountFile {
+        facts: Facts {
+            format: FORMAT,
+            account,
+            username: body.account.username.clone(),
+            name: body.account.name.clone(),
+            authority: admitted.for_account(&account),
+            client_id: body.client_id.clone(),
+            resources: capability::resources(&capabilities).iter().map(|r| r.id().to_owned()).collect(),
+            capabilities: capabilities.iter().map(|c| c.id().to_owned()).collect(),
+            scopes: body.scopes.clone(),
+            device: device.clone(),
+            seen: [].into(),
+            expires_at: body.expires_at,
+            refresh_at: now,
+            condition: Condition::untried(now),
+            stored_at: now,
+            refreshed_at: None,
+            removed_at: None,
+            previous_refresh_token: None,
+            replaced: None,
+        },
+        cache,
+    })
+}

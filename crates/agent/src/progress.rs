@@ -1,0 +1,217 @@
+//! What happens to an account's file when a sign-in arrives, when a refresh works and when it fails. Pure: a file and an
+//! event in, a file and what is to be told out.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use valetkey_entra::account::AccountId;
+use valetkey_entra::cache::MsalCache;
+use valetkey_entra::capability::Resource;
+use valetkey_entra::secret::Secret;
+use valetkey_entra::token_endpoint::TokenResponse;
+use valetkey_handoff::{Digest, Judgement, Thumbprint, judge};
+
+use crate::account_file::{AccountFile, Facts, Seen, Verdict};
+use crate::health::{Condition, Health, HealthChange, Outcome};
+use crate::schedule;
+
+/// A message about an account, by what decides whether it is current.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub device: Thumbprint,
+    pub generation: u64,
+    pub digest: Digest,
+    pub jti: uuid::Uuid,
+}
+
+/// The verdict on a stored sign-in is known: its device gets a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    pub account: AccountId,
+    pub device: Thumbprint,
+    pub generation: u64,
+    pub jti: uuid::Uuid,
+    pub verdict: Verdict,
+}
+
+/// What is to be told after the file is on disk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    pub change: Option<HealthChange>,
+    pub settled: Option<Settled>,
+}
+
+/// Why an answer does not belong to the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// The refresh token that was presented is not this file's any more.
+    Superseded,
+    /// The tokens are somebody else's.
+    OtherAccount,
+}
+
+/// How a message about an account stands to what is stored.
+pub(crate) fn judge_mark(current: Option<&AccountFile>, mark: &Mark) -> Judgement {
+    let seen = current.and_then(|file| file.facts.seen.get(&mark.device));
+    judge(seen.map(|seen| (seen.generation, seen.digest)), (mark.generation, mark.digest))
+}
+
+/// Puts an accepted sign-in in the place of what was there. A sign-in that still works is kept inside until the new one has.
+pub(crate) fn arrive(
+    current: Option<AccountFile>,
+    mut arrived: AccountFile,
+    mark: &Mark,
+    now: Timestamp,
+) -> (AccountFile, News) {
+    let mut news = News::default();
+    if let Some(current) = current {
+        arrived.facts.seen.clone_from(&current.facts.seen);
+        let works = current.facts.is_proven()
+            && matches!(current.facts.condition.health, Health::Connected | Health::Retrying);
+        if works {
+            arrived.facts.condition = current.facts.condition.clone();
+            arrived.facts.replaced = Some(Box::new(current));
+        } else if let Some(older) = current.facts.replaced {
+            arrived.facts.condition = current.facts.condition;
+            arrived.facts.replaced = Some(older);
+        } else if current.facts.removed_at.is_none() && current.facts.condition.health != Health::Retrying {
+            news.change = Some(HealthChange {
+                account: arrived.facts.account,
+                from: current.facts.condition.health,
+                to: Condition::untried(now),
+                lapsed: false,
+            });
+        }
+    }
+    arrived.facts.seen.insert(mark.device.clone(), seen(mark, Verdict::Pending));
+    (arrived, news)
+}
+
+/// Leaves nothing of an account but what keeps its old sign-ins from coming back.
+pub(crate) fn remove(mut file: AccountFile, by: Option<&Mark>, now: Timestamp) -> AccountFile {
+    for seen in file.facts.seen.values_mut() {
+        seen.verdict = Verdict::Refused { reason: "removed".to_owned() };
+    }
+    if let Some(mark) = by {
+        file.facts.seen.insert(mark.device.clone(), seen(mark, Verdict::Done));
+    }
+    file.cache = MsalCache::default();
+    file.facts.replaced = None;
+    file.facts.previous_refresh_token = None;
+    file.facts.refreshed_at = None;
+    file.facts.scopes.clear();
+    file.facts.removed_at = Some(now);
+    file
+}
+
+/// A refresh that worked.
+#[derive(Debug)]
+pub(crate) struct Refreshed<'a> {
+    pub resource: Resource,
+    pub presented: &'a Secret,
+    pub response: &'a TokenResponse,
+    /// When it was asked for: what the token's life is counted from.
+    pub asked_at: Timestamp,
+    pub jitter: f64,
+}
+
+/// Takes the answer in. The file is to be on disk before the new token is used.
+pub(crate) fn worked(mut file: AccountFile, got: &Refreshed<'_>) -> Result<(AccountFile, News), Misfit> {
+    let current = presented_is_ours(&file, got.presented)?;
+    let rotated = got.response.refresh_token.as_ref().is_some_and(|new| new != got.presented);
+    file.cache.apply(got.response, got.asked_at).map_err(|_| Misfit::OtherAccount)?;
+    // The one that was just presented has worked. It stays at hand until its successor has, where that is allowed.
+    file.facts.previous_refresh_token =
+        (rotated && current && !file.facts.account.is_personal()).then(|| got.presented.clone());
+    let life = Life::of(got.response, got.asked_at, got.jitter);
+    if file.facts.resources.first().is_none_or(|first| first == got.resource.id()) {
+        file.facts.expires_at = life.expires_at;
+        file.facts.refresh_at = life.refresh_at;
+    }
+    if let Ok(info) = file.cache.account_info() {
+        file.facts.scopes = info.scopes;
+    }
+    file.facts.refreshed_at = Some(got.asked_at);
+    file.facts.replaced = None;
+    let news = News {
+        settled: settle(&mut file.facts, Verdict::Stored { refreshed_at: got.asked_at }),
+        change: change(&mut file.facts, &Outcome::Worked, got.asked_at, false),
+    };
+    Ok((file, news))
+}
+
+/// A refresh that did not work, once `presented` was not enough.
+pub(crate) fn failed(
+    mut file: AccountFile,
+    presented: &Secret,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> Result<(AccountFile, News), Misfit> {
+    presented_is_ours(&file, presented)?;
+    let reason = match outcome {
+        Outcome::NeedsPerson { reason, .. } | Outcome::Blocked { reason, .. } => reason.clone(),
+        Outcome::Worked | Outcome::Transient { .. } => {
+            let change = change(&mut file.facts, outcome, now, false);
+            return Ok((file, News { change, settled: None }));
+        }
+    };
+    let settled = settle(&mut file.facts, Verdict::Refused { reason });
+    if settled.is_some()
+        && let Some(mut before) = file.facts.replaced.take()
+    {
+        // The new sign-in never worked; the one before it did, and goes on.
+        before.facts.seen = file.facts.seen;
+        return Ok((*before, News { settled, change: None }));
+    }
+    let change = change(&mut file.facts, outcome, now, settled.is_none());
+    Ok((file, News { change, settled }))
+}
+
+/// From when to when a new token is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub expires_at: Timestamp,
+    pub refresh_at: Timestamp,
+}
+
+impl Life {
+    pub(crate) fn of(response: &TokenResponse, asked_at: Timestamp, jitter: f64) -> Self {
+        let later = |wait: SignedDuration| asked_at.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let expires_at = later(response.expires_in);
+        let wish = response.refresh_in.map(later);
+        Self { expires_at, refresh_at: schedule::refresh_at(asked_at, expires_at, wish, jitter) }
+    }
+}
+
+/// `Ok(true)`: it is the current one; `Ok(false)`: the one before.
+fn presented_is_ours(file: &AccountFile, presented: &Secret) -> Result<bool, Misfit> {
+    if file.facts.removed_at.is_some() {
+        return Err(Misfit::Superseded);
+    }
+    if file.cache.refresh_token() == Some(presented) {
+        return Ok(true);
+    }
+    if file.facts.previous_refresh_token.as_ref() == Some(presented) {
+        return Ok(false);
+    }
+    Err(Misfit::Superseded)
+}
+
+fn seen(mark: &Mark, verdict: Verdict) -> Seen {
+    Seen { generation: mark.generation, digest: mark.digest, jti: mark.jti, verdict }
+}
+
+/// Only the sign-in in use can be settled, and only once.
+fn settle(facts: &mut Facts, verdict: Verdict) -> Option<Settled> {
+    let account = facts.account;
+    let device = facts.device.clone();
+    let seen = facts.seen.get_mut(&device).filter(|seen| seen.verdict == Verdict::Pending)?;
+    seen.verdict = verdict.clone();
+    Some(Settled { account, device, generation: seen.generation, jti: seen.jti, verdict })
+}
+
+fn change(facts: &mut Facts, outcome: &Outcome, now: Timestamp, was_proven: bool) -> Option<HealthChange> {
+    let to = facts.condition.after(outcome, now)?;
+    let from = std::mem::replace(&mut facts.condition, to.clone()).health;
+    let lapsed = was_proven && to.health == Health::ReconnectNeeded && from != Health::ReconnectNeeded;
+    Some(HealthChange { account: facts.account, from, to, lapsed })
+}

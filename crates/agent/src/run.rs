@@ -1,0 +1,483 @@
+//! The agent at work: it listens to the broker, does what verified messages ask, and tells the devices what they need to
+//! know. Every answer goes out after the disk has what it says.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use valetkey_entra::account::AccountId;
+use valetkey_handoff::message::{
+    AccountRef, AccountState, AuthExpired, CacheUpdated, Enrolled, Health as WireHealth, Outcome, Receipt,
+    State,
+};
+use valetkey_handoff::{
+    Code, Digest, Facts as MessageFacts, InviteId, Judgement, Presence, Thumbprint, ToDevice, seal,
+};
+use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError};
+
+use crate::account_file::{Facts, Verdict};
+use crate::agent::{Agent, Shared};
+use crate::health::{Health, HealthChange, Update};
+use crate::inbox::{self, Incoming, Refused};
+use crate::intake;
+use crate::progress::{self, Mark, Settled};
+use crate::registry::{BrokerAccounts, Device, Enrolment, EnrolmentRefused};
+use crate::status::LinkStatus;
+use crate::vault::{Change, VaultError};
+
+impl Agent {
+    /// Listens, refreshes and tells until `stop` is cancelled; then ends in order: a refresh that has begun is saved.
+    ///
+    /// `settings` say where the broker is and as whom; subscriptions, birth and last will are filled in here.
+    pub async fn run(
+        &self,
+        settings: Settings,
+        accounts: Arc<dyn BrokerAccounts>,
+        stop: CancellationToken,
+    ) -> Result<(), SettingsError> {
+        // Before anything can happen that a device must hear of.
+        let mut updates = self.updates();
+        let (link, mut events) = Link::start(self.with_topics(settings))?;
+        self.0.set_link(LinkStatus::Connecting);
+        let desk = Desk { shared: &self.0, link: &link, accounts: &*accounts };
+        desk.begin().await;
+        tokio::select! {
+            () = self.0.tokens.keep_fresh(&stop) => {}
+            () = desk.work(&mut events, &mut updates, &stop) => {}
+        }
+        link.stop().await;
+        self.0.tokens.finish().await;
+        self.0.set_link(LinkStatus::Stopped);
+        Ok(())
+    }
+
+    fn with_topics(&self, mut settings: Settings) -> Settings {
+        let topics = &self.0.topics;
+        let presence =
+            |what: Presence| Publish::new(topics.presence(topics.agent()), what.as_bytes(), Retain::Yes);
+        settings.subscriptions = vec![topics.all_inboxes(), topics.all_enrolls()];
+        settings.birth = Some(presence(Presence::Online));
+        settings.last_will = Some(presence(Presence::Offline));
+        settings
+    }
+}
+
+impl Shared {
+    fn set_link(&self, status: LinkStatus) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+}
+
+/// What a message about an account came to.
+enum Stored {
+    /// It is in the vault and waits for its first refresh.
+    Arrived,
+    /// It was there already, with this verdict.
+    Again(Verdict),
+    Refused(&'static str),
+    Done,
+}
+
+/// One run of an agent.
+#[derive(Clone, Copy)]
+struct Desk<'a> {
+    shared: &'a Shared,
+    link: &'a Link,
+    accounts: &'a dyn BrokerAccounts,
+}
+
+impl Desk<'_> {
+    /// What a restart may have interrupted: credentials of devices, and first refreshes.
+    async fn begin(&self) {
+        for device in self.shared.registry.devices() {
+            if let Err(problem) = self.accounts.enrolled(&device.invite, &device.id()).await {
+                tracing::error!(device = %device.id(), %problem, "a device has no way into the broker");
+            }
+        }
+        for facts in self.shared.vault.live() {
+            if facts.seen.values().any(|seen| seen.verdict == Verdict::Pending) {
+                self.shared.tokens.prove(facts.account);
+            }
+        }
+    }
+
+    async fn work(
+        &self,
+        events: &mut Events,
+        updates: &mut broadcast::Receiver<Update>,
+        stop: &CancellationToken,
+    ) {
+        let mut greeted = false;
+        let mut heartbeat = self.shared.clock.now() + self.shared.heartbeat;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.next() => match event {
+                    None => return,
+                    Some(Event::Up { session_present }) => {
+                        tracing::info!(session_present, "connected to the broker");
+                        self.shared.set_link(LinkStatus::Up { since: self.shared.clock.now() });
+                        // After a restart, or if the broker forgot what was queued, say again how things are.
+                        if !std::mem::replace(&mut greeted, true) || !session_present {
+                            self.tell_all();
+                        }
+                    }
+                    Some(Event::Down { problem, retry_in }) => self.went_down(&problem.to_string(), retry_in),
+                    Some(Event::Message(delivery)) => self.receive(delivery).await,
+                    Some(Event::Refused { topic, .. }) => {
+                        tracing::warn!(topic, "the broker does not allow this agent to use a topic");
+                    }
+                    Some(_) => {}
+                },
+                update = updates.recv() => match update {
+                    Ok(update) => self.pass_on(&update),
+                    Err(RecvError::Lagged(_)) => self.tell_all(),
+                    Err(RecvError::Closed) => return,
+                },
+                () = self.shared.clock.sleep_until(heartbeat) => {
+                    heartbeat = self.shared.clock.now() + self.shared.heartbeat;
+                    self.tell_all();
+                }
+            }
+        }
+    }
+
+    /// One line per outage, not per attempt.
+    fn went_down(&self, problem: &str, retry_in: std::time::Duration) {
+        let mut link = self.shared.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let LinkStatus::Down { problem: known, .. } = &mut *link {
+            problem.clone_into(known);
+            return;
+        }
+        tracing::warn!(problem, ?retry_in, "the broker cannot be reached");
+        *link = LinkStatus::Down { since: self.shared.clock.now(), problem: problem.to_owned() };
+    }
+
+    async fn receive(&self, delivery: Delivery) {
+        let shared = self.shared;
+        let now = shared.clock.now();
+        let read = inbox::read(
+            &shared.topics,
+            &shared.registry,
+            &shared.identity.keys,
+            &delivery.topic,
+            &delivery.payload,
+            now,
+        );
+        let safe = match read {
+            Ok(Incoming::Hello(device)) => {
+                self.heard(&device, now);
+                self.tell(&device);
+                true
+            }
+            Ok(Incoming::Cache(device, mark, body)) => {
+                self.heard(&device, now);
+                self.take_in(&device, mark, &body, now).await
+            }
+            Ok(Incoming::Disconnect(device, mark, body)) => {
+                self.heard(&device, now);
+                self.disconnect(&device, mark, body.account, now).await
+            }
+            Ok(Incoming::Access(device, mark, body)) => {
+                self.heard(&device, now);
+                // Switches for single programs are not kept by this version; it must not look as if they were.
+                self.receipt(&device, &mark, Some(body.account), refused("unsupported"));
+                true
+            }
+            Ok(Incoming::Enrol(invite, enrolment)) => self.enrol(&invite, *enrolment, now).await,
+            Err(refused) => {
+                self.set_aside(&delivery, &refused, now);
+                true
+            }
+        };
+        if safe {
+            self.link.ack(delivery);
+        }
+    }
+
+    /// Has a handoff on disk, then tries it. `false`: it could not be written, and the broker shall keep it.
+    async fn take_in(&self, device: &Device, mark: Mark, body: &CacheUpdated, now: Timestamp) -> bool {
+        let account = AccountId { tid: body.account.id.tid, oid: body.account.id.oid };
+        let fit = intake::account_file(body, &device.id(), &device.terms, now);
+        let vault = Arc::clone(&self.shared.vault);
+        let told = mark.clone();
+        let stored = tokio::task::spawn_blocking(move || {
+            vault.change(&account, now, |current| match progress::judge_mark(current.as_ref(), &mark) {
+                Judgement::SameAgain => {
+                    let seen = current.and_then(|mut file| file.facts.seen.remove(&mark.device));
+                    Change::Leave((Stored::Again(seen.map_or(Verdict::Pending, |seen| seen.verdict)), None))
+                }
+                Judgement::Conflict => Change::Leave((Stored::Refused(CONFLICT), None)),
+                Judgement::Older => Change::Leave((Stored::Refused(OLDER), None)),
+                Judgement::Accept => match fit {
+                    Err(unfit) => Change::Leave((Stored::Refused(unfit.code()), None)),
+                    Ok(file) => {
+                        let (file, news) = progress::arrive(current, file, &mark, now);
+                        Change::Write(Box::new(file), (Stored::Arrived, news.change))
+                    }
+                },
+            })
+        })
+        .await
+        .unwrap_or(Err(VaultError::Interrupted { account }));
+        let id = Some(body.account.id);
+        match stored {
+            Ok((Stored::Arrived, change)) => {
+                self.shared.announcer.tell(Update::Stored { account });
+                if let Some(change) = change {
+                    self.shared.announcer.tell(Update::HealthChanged(change));
+                }
+                self.shared.tokens.prove(account);
+            }
+            Ok((Stored::Again(verdict), _)) => match outcome(&verdict) {
+                Some(outcome) => self.receipt(device, &told, id, outcome),
+                None => self.shared.tokens.prove(account),
+            },
+            Ok((Stored::Refused(why), _)) => {
+                self.report(device, &told, why);
+                self.receipt(device, &told, id, refused(why));
+            }
+            Ok((Stored::Done, _)) => self.receipt(device, &told, id, Outcome::Done),
+            Err(problem) => {
+                tracing::error!(%account, %problem, "a sign-in could not be stored; the broker keeps it");
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn disconnect(&self, device: &Device, mark: Mark, id: AccountRef, now: Timestamp) -> bool {
+        let account = AccountId { tid: id.tid, oid: id.oid };
+        let vault = Arc::clone(&self.shared.vault);
+        let told = mark.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            vault.change(&account, now, |current| {
+                let Some(file) = current else { return Change::Leave(Stored::Done) };
+                match progress::judge_mark(Some(&file), &mark) {
+                    // Only a device that brought the account may take it away.
+                    _ if !file.facts.seen.contains_key(&mark.device) => {
+                        Change::Leave(Stored::Refused(NOT_YOURS))
+                    }
+                    Judgement::SameAgain => Change::Leave(Stored::Again(Verdict::Done)),
+                    Judgement::Conflict => Change::Leave(Stored::Refused(CONFLICT)),
+                    Judgement::Older => Change::Leave(Stored::Refused(OLDER)),
+                    Judgement::Accept => {
+                        Change::Write(Box::new(progress::remove(file, Some(&mark), now)), Stored::Arrived)
+                    }
+                }
+            })
+        })
+        .await
+        .unwrap_or(Err(VaultError::Interrupted { account }));
+        match removed {
+            Ok(Stored::Arrived) => {
+                self.shared.tokens.forget(&account);
+                self.receipt(device, &told, Some(id), Outcome::Done);
+                self.shared.announcer.tell(Update::Removed { account });
+            }
+            Ok(Stored::Again(_) | Stored::Done) => self.receipt(device, &told, Some(id), Outcome::Done),
+            Ok(Stored::Refused(why)) => {
+                self.report(device, &told, why);
+                self.receipt(device, &told, Some(id), refused(why));
+            }
+            Err(problem) => {
+                tracing::error!(%account, %problem, "an account could not be removed; the broker keeps the message");
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn enrol(&self, invite: &InviteId, asked: valetkey_handoff::Enrolment, now: Timestamp) -> bool {
+        let keys = asked.device.clone();
+        match self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now) {
+            Ok(Enrolment::Paired(device) | Enrolment::Again(device)) => {
+                self.heard(&device, now);
+                // First the way in, then the answer that goes over it.
+                if let Err(problem) = self.accounts.enrolled(invite, &device.id()).await {
+                    tracing::error!(device = %device.id(), %problem, "a device has no way into the broker");
+                }
+                tracing::info!(device = %device.id(), name = %device.name, "a device is paired");
+                let agent_name = self.shared.identity.name.clone();
+                self.send(&device, &Enrolled { agent_name, terms: device.terms.clone() }.into(), now);
+                self.shared.announcer.tell(Update::Paired { device: device.id() });
+            }
+            Ok(Enrolment::Refused(why)) => {
+                tracing::warn!(invite = %invite, device = %keys.thumbprint(), reason = why.code(), "a device was not paired");
+                if why != EnrolmentRefused::Unknown {
+                    let body = Receipt {
+                        of: asked.header.jti,
+                        generation: asked.header.generation,
+                        account: None,
+                        outcome: refused(why.code()),
+                    };
+                    self.send_to(&keys, &body.into(), now);
+                }
+            }
+            Err(problem) => {
+                tracing::error!(%problem, "a device could not be stored; the broker keeps its message");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Keeps what was refused for the operator. It came from anybody, so it is answered by nothing.
+    fn set_aside(&self, delivery: &Delivery, refused: &Refused, now: Timestamp) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(topic = delivery.topic, reason = %refused, "a message was refused");
+        let digest = Digest::of(&delivery.payload).to_string();
+        let cut = delivery.payload.len().min(valetkey_handoff::MAX_MESSAGE_BYTES);
+        if let Err(problem) = self.shared.dir.quarantine_message(&digest, &delivery.payload[..cut], now) {
+            tracing::error!(%problem, "a refused message could not be set aside");
+        }
+        self.shared.announcer.tell(Update::MessageRefused { reason: refused.to_string() });
+    }
+
+    /// A known device sent something that is not taken.
+    fn report(&self, device: &Device, mark: &Mark, why: &'static str) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        let device = device.id();
+        if why == CONFLICT {
+            tracing::error!(%device, generation = mark.generation, reason = why, "a sign-in was refused: two with one number");
+        } else {
+            tracing::warn!(%device, generation = mark.generation, reason = why, "a sign-in was refused");
+        }
+        self.shared.announcer.tell(Update::MessageRefused { reason: why.to_owned() });
+    }
+
+    fn heard(&self, device: &Device, now: Timestamp) {
+        self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(device.id(), now);
+    }
+
+    fn pass_on(&self, update: &Update) {
+        match update {
+            Update::HealthChanged(change) => self.health_changed(change),
+            Update::Settled(settled) => self.settled(settled),
+            Update::Removed { account } => self.tell_devices_of(account),
+            _ => {}
+        }
+    }
+
+    fn health_changed(&self, change: &HealthChange) {
+        let Some(facts) = self.shared.vault.facts(&change.account) else { return };
+        if change.lapsed
+            && let Some(device) = self.shared.registry.device(&facts.device)
+        {
+            let body = AuthExpired {
+                account: reference(&facts.account),
+                reason: code(change.to.reason.as_deref()),
+                claims: change.to.claims.clone(),
+            };
+            self.send(&device, &body.into(), self.shared.clock.now());
+        }
+        self.tell_devices_of(&change.account);
+    }
+
+    fn settled(&self, settled: &Settled) {
+        let Some(device) = self.shared.registry.device(&settled.device) else { return };
+        let Some(outcome) = outcome(&settled.verdict) else { return };
+        let body = Receipt {
+            of: settled.jti,
+            generation: settled.generation,
+            account: Some(reference(&settled.account)),
+            outcome,
+        };
+        self.send(&device, &body.into(), self.shared.clock.now());
+    }
+
+    fn tell_all(&self) {
+        for device in self.shared.registry.devices() {
+            self.tell(&device);
+        }
+    }
+
+    fn tell_devices_of(&self, account: &AccountId) {
+        let Some(facts) = self.shared.vault.facts(account) else { return };
+        for device in self.shared.registry.devices().iter().filter(|d| facts.seen.contains_key(&d.id())) {
+            self.tell(device);
+        }
+    }
+
+    /// How the accounts of a device are.
+    fn tell(&self, device: &Device) {
+        let now = self.shared.clock.now();
+        let id = device.id();
+        let accounts =
+            self.shared.vault.live().iter().filter_map(|facts| account_state(facts, &id)).collect();
+        self.send(device, &State { accounts, at: now }.into(), now);
+    }
+
+    fn receipt(&self, device: &Device, mark: &Mark, account: Option<AccountRef>, outcome: Outcome) {
+        let body = Receipt { of: mark.jti, generation: mark.generation, account, outcome };
+        self.send(device, &body.into(), self.shared.clock.now());
+    }
+
+    fn send(&self, device: &Device, message: &ToDevice, now: Timestamp) {
+        self.send_to(&device.keys, message, now);
+    }
+
+    /// A device that cannot be told hears it in the next `state`; nothing else depends on it.
+    fn send_to(&self, keys: &valetkey_handoff::PublicKeys, message: &ToDevice, now: Timestamp) {
+        let sealed = match seal(&self.shared.identity.keys, keys, &MessageFacts::new(0, now), message) {
+            Ok(sealed) => sealed,
+            Err(problem) => {
+                tracing::error!(%problem, "a message could not be sealed");
+                return;
+            }
+        };
+        let topic = self.shared.topics.outbox(&keys.thumbprint());
+        if let Err(problem) = self.link.publish(topic, sealed.text, Retain::No) {
+            tracing::warn!(%problem, "a message could not be queued for the broker");
+        }
+    }
+}
+
+const CONFLICT: &str = "generation-conflict";
+const OLDER: &str = "older";
+const NOT_YOURS: &str = "not-yours";
+
+fn refused(why: &str) -> Outcome {
+    Outcome::Refused { reason: Code::or_unknown(why) }
+}
+
+/// The receipt for a verdict, if there is one yet.
+fn outcome(verdict: &Verdict) -> Option<Outcome> {
+    match verdict {
+        Verdict::Pending => None,
+        Verdict::Stored { refreshed_at } => Some(Outcome::Stored { refreshed_at: *refreshed_at }),
+        Verdict::Done => Some(Outcome::Done),
+        Verdict::Refused { reason } => Some(refused(reason)),
+    }
+}
+
+fn account_state(facts: &Facts, device: &Thumbprint) -> Option<AccountState> {
+    let seen = facts.seen.get(device)?;
+    let condition = &facts.condition;
+    Some(AccountState {
+        account: reference(&facts.account),
+        username: facts.username.clone(),
+        health: match condition.health {
+            Health::Connected => WireHealth::Connected,
+            Health::Retrying => WireHealth::Retrying,
+            Health::ReconnectNeeded => WireHealth::ReconnectNeeded,
+            Health::Blocked => WireHealth::Blocked,
+        },
+        reason: condition.reason.as_deref().map(Code::or_unknown),
+        claims: condition.claims.clone(),
+        generation: seen.generation,
+        checked_at: facts.refreshed_at,
+        capabilities: facts.capabilities.clone(),
+    })
+}
+
+fn reference(account: &AccountId) -> AccountRef {
+    AccountRef { tid: account.tid, oid: account.oid }
+}
+
+fn code(reason: Option<&str>) -> Code {
+    Code::or_unknown(reason.unwrap_or_default())
+}

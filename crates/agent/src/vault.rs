@@ -1,0 +1,203 @@
+//! The accounts on disk: one file each, replaced whole, and what is known of them in memory without their secrets.
+//!
+//! It decides nothing about tokens or health; it makes changes durable and never loses a file.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use valetkey_entra::account::AccountId;
+
+use crate::account_file::{AccountFile, AccountFileError, Facts};
+use crate::state_dir::{StateDir, StateDirError};
+
+const SUFFIX: &str = ".json";
+
+/// The open vault.
+#[derive(Debug)]
+pub struct Vault {
+    dir: Arc<StateDir>,
+    known: RwLock<BTreeMap<AccountId, Arc<Facts>>>,
+    /// One writer at a time: reading, changing and replacing a file is one step.
+    writing: Mutex<()>,
+}
+
+/// Why an account could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The disk refused. Nothing was changed.
+    #[error(transparent)]
+    Dir(#[from] StateDirError),
+    /// The file was damaged and is set aside.
+    #[error("{account}: {source}; set aside as quarantine/{aside}")]
+    SetAside { account: AccountId, aside: String, source: AccountFileError },
+    /// A later version wrote the file; it is left as it is.
+    #[error("{account}: {source}")]
+    Newer { account: AccountId, source: AccountFileError },
+    /// The account could not be written as JSON.
+    #[error("{account} could not be written as JSON")]
+    Unwritable { account: AccountId, source: serde_json::Error },
+    /// The program is ending.
+    #[error("{account}: interrupted")]
+    Interrupted { account: AccountId },
+}
+
+/// A file that [`Vault::open`] could not use, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// Its name in `vault/`.
+    pub file: String,
+    /// What is wrong with it, without any of its content.
+    pub problem: String,
+    /// Where it is now; `None` if it was left where it is.
+    pub set_aside_as: Option<String>,
+}
+
+/// What a change to an account comes to.
+#[derive(Debug)]
+pub enum Change<T> {
+    /// Write this, unless it is what stands there already.
+    Write(Box<AccountFile>, T),
+    Leave(T),
+}
+
+impl Vault {
+    /// Reads every account. One that cannot be read is set aside and reported; the others go on.
+    pub fn open(dir: Arc<StateDir>, now: Timestamp) -> Result<(Self, Vec<Trouble>), StateDirError> {
+        let vault = Self { dir, known: RwLock::default(), writing: Mutex::default() };
+        let mut troubles = Vec::new();
+        for file in vault.dir.vault().list()? {
+            let Some(account) = file.strip_suffix(SUFFIX).and_then(|stem| stem.parse().ok()) else {
+                troubles.push(vault.set_aside(&file, "not named like an account", now));
+                continue;
+            };
+            match vault.read_as(&account, &file) {
+                Ok(Some(read)) => vault.remember(&read.facts),
+                Ok(None) => {}
+                Err(ReadError::Content(source @ AccountFileError::Newer { .. })) => {
+                    troubles.push(Trouble { file, problem: source.to_string(), set_aside_as: None });
+                }
+                Err(e) => troubles.push(vault.set_aside(&file, &e.to_string(), now)),
+            }
+        }
+        for trouble in &troubles {
+            tracing::error!(
+                file = trouble.file,
+                problem = trouble.problem,
+                set_aside_as = trouble.set_aside_as.as_deref().unwrap_or("left in place"),
+                "a file of the vault cannot be used"
+            );
+        }
+        Ok((vault, troubles))
+    }
+
+    /// What is known of an account, removed ones included.
+    pub fn facts(&self, account: &AccountId) -> Option<Arc<Facts>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(account).cloned()
+    }
+
+    /// Every account, removed ones included.
+    pub fn all(&self) -> Vec<Arc<Facts>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Every account that is there.
+    pub fn live(&self) -> Vec<Arc<Facts>> {
+        self.all().into_iter().filter(|facts| facts.removed_at.is_none()).collect()
+    }
+
+    /// The account as it is on disk now.
+    pub fn read(&self, account: &AccountId, now: Timestamp) -> Result<Option<AccountFile>, VaultError> {
+        let _reading = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_or_set_aside(account, now)
+    }
+
+    /// Reads the account, lets `decide` change it, and has the result on disk before it returns. The same bytes are not
+    /// written again. Blocks for the length of two fsyncs.
+    pub fn change<T>(
+        &self,
+        account: &AccountId,
+        now: Timestamp,
+        decide: impl FnOnce(Option<AccountFile>) -> Change<T>,
+    ) -> Result<T, VaultError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.read_or_set_aside(account, now)?;
+        let to_bytes = |file: &AccountFile| {
+            file.to_bytes().map_err(|source| VaultError::Unwritable { account: *account, source })
+        };
+        let before = current.as_ref().map(to_bytes).transpose()?;
+        match decide(current) {
+            Change::Leave(told) => Ok(told),
+            Change::Write(file, told) => {
+                let after = to_bytes(&file)?;
+                if before.as_ref() != Some(&after) {
+                    self.dir.vault().replace(&file_name(account), &after)?;
+                    self.remember(&file.facts);
+                }
+                Ok(told)
+            }
+        }
+    }
+
+    fn read_or_set_aside(
+        &self,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> Result<Option<AccountFile>, VaultError> {
+        let file = file_name(account);
+        match self.read_as(account, &file) {
+            Ok(read) => {
+                if read.is_none() {
+                    self.forget(account);
+                }
+                Ok(read)
+            }
+            Err(ReadError::Dir(e)) => Err(e.into()),
+            Err(ReadError::Content(source @ AccountFileError::Newer { .. })) => {
+                Err(VaultError::Newer { account: *account, source })
+            }
+            Err(ReadError::Content(source)) => {
+                let aside = self.dir.quarantine(self.dir.vault(), &file, now)?;
+                self.forget(account);
+                tracing::error!(%account, problem = %source, set_aside_as = aside, "a file of the vault cannot be used");
+                Err(VaultError::SetAside { account: *account, aside, source })
+            }
+        }
+    }
+
+    fn read_as(&self, account: &AccountId, file: &str) -> Result<Option<AccountFile>, ReadError> {
+        let Some(bytes) = self.dir.vault().read(file)? else { return Ok(None) };
+        Ok(Some(AccountFile::parse(&bytes, account)?))
+    }
+
+    fn set_aside(&self, file: &str, problem: &str, now: Timestamp) -> Trouble {
+        let (set_aside_as, problem) = match self.dir.quarantine(self.dir.vault(), file, now) {
+            Ok(aside) => (Some(aside), problem.to_owned()),
+            Err(e) => (None, format!("{problem}; and it could not be set aside: {e}")),
+        };
+        Trouble { file: file.to_owned(), problem, set_aside_as }
+    }
+
+    fn remember(&self, facts: &Facts) {
+        let facts = Arc::new(facts.without_secrets());
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(facts.account, facts);
+    }
+
+    fn forget(&self, account: &AccountId) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(account);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Dir(#[from] StateDirError),
+    #[error(transparent)]
+    Content(#[from] AccountFileError),
+}
+
+fn file_name(account: &AccountId) -> String {
+    format!("{account}{SUFFIX}")
+}
