@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use valetkey_link::Clock;
 
 use crate::command::Command;
-use crate::hands::Hands;
+use crate::hands::{Done, Hands};
 use crate::keystore::KeyStore;
 use crate::outlet::Outlet;
 use crate::state::State;
@@ -61,6 +61,7 @@ impl Companion {
     pub fn start(options: Options) -> Handle {
         let (commands, orders) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::unbounded_channel();
+        let (bring, brought) = mpsc::unbounded_channel();
         let state = State::default();
         let (paint, views) = watch::channel(view(&state, options.clock.now(), options.language));
         let stop = CancellationToken::new();
@@ -69,9 +70,9 @@ impl Companion {
             clock: options.clock.clone(),
             language: options.language,
             paint,
-            hands: Hands::new(options, events),
+            hands: Hands::new(options, events, bring),
         };
-        let task = tokio::spawn(running.run(orders, happened, stop.clone()));
+        let task = tokio::spawn(running.run(orders, happened, brought, stop.clone()));
         Handle { commands, views, stop, task: Some(task) }
     }
 }
@@ -121,6 +122,7 @@ impl Running {
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut events: mpsc::UnboundedReceiver<Event>,
+        mut brought: mpsc::UnboundedReceiver<Done>,
         stop: CancellationToken,
     ) {
         self.hands.load();
@@ -136,6 +138,7 @@ impl Running {
             let event = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(event) = events.recv() => event,
+                Some(done) = brought.recv() => self.hands.absorb(done),
                 Some(command) = commands.recv() => Event::Command(command),
                 () = timer => Event::Tick,
             };
@@ -149,13 +152,14 @@ impl Running {
         let (state, effects) = step(std::mem::take(&mut self.state), event, now);
         self.state = state;
         let view = view(&self.state, now, self.language);
+        // Before anything is done about it: the person sees at once that the click was taken.
+        self.paint.send_if_modified(|shown| {
+            let changed = *shown != view;
+            shown.clone_from(&view);
+            changed
+        });
         for effect in effects {
             self.hands.perform(effect, &view).await;
         }
-        self.paint.send_if_modified(|shown| {
-            let changed = *shown != view;
-            *shown = view;
-            changed
-        });
     }
 }

@@ -1,72 +1,214 @@
-//! Does what the heart decided.
+//! Does what the heart decided: keys, files, the broker, sign-ins, and what only the shell can do.
+
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use valetkey_entra::person::Expected;
+use valetkey_handoff::Invite;
 
 use crate::controller::Options;
+use crate::courier::Order;
 use crate::outlet::Outlet;
-use crate::state::Health;
-use crate::step::{Effect, Event};
+use crate::problem::{InviteProblem, Problem};
+use crate::session::{self, Loaded, Session};
+use crate::sign_in::SignIn;
+use crate::state::{Health, Offer, Pairing};
+use crate::step::{Ask, Effect, Event, Then};
 use crate::texts::{Text, say};
 use crate::view::View;
+use crate::{invite, session::Pair};
 
 /// Name of the one notification there is.
 const LAPSE: &str = "lapse";
 
+/// What a task of the hands brings back to them.
+pub(crate) enum Done {
+    Loaded(Result<Loaded, Pairing>),
+    InviteRead(Result<(Invite, Offer), InviteProblem>),
+    Paired(Result<Session, Problem>),
+}
+
 pub(crate) struct Hands {
     options: Options,
     events: mpsc::UnboundedSender<Event>,
+    done: mpsc::UnboundedSender<Done>,
+    /// The invite on show; its secret never leaves here.
+    offered: Option<Invite>,
+    session: Option<Session>,
+    sign_in: Option<RunningSignIn>,
+}
+
+struct RunningSignIn {
+    id: u64,
+    renew: mpsc::UnboundedSender<Then>,
+    task: AbortHandle,
+}
+
+impl Drop for RunningSignIn {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Hands {
-    pub fn new(options: Options, events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { options, events }
+    pub fn new(
+        options: Options,
+        events: mpsc::UnboundedSender<Event>,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Self {
+        Self { options, events, done, offered: None, session: None, sign_in: None }
     }
 
-    /// Reads the keyring and the disk.
+    /// Reads the disk and, if there is a pairing, the keyring.
     pub fn load(&self) {
-        let _ = &self.events;
+        let (options, events) = (self.options.clone(), self.events.clone());
+        self.spawn(async move { Done::Loaded(session::load(&options, &events).await) });
+    }
+
+    /// Takes in what a task brought, and says what that means to the heart.
+    pub fn absorb(&mut self, done: Done) -> Event {
+        match done {
+            Done::Loaded(Err(pairing)) => Event::Loaded { pairing, delivery: None, notified: None },
+            Done::Loaded(Ok(Loaded { session, delivery, notified })) => {
+                let pairing = Pairing::Paired(session.keeper.pairing().get().assistant());
+                self.session.get_or_insert(session);
+                Event::Loaded { pairing, delivery, notified }
+            }
+            Done::InviteRead(Err(problem)) => Event::InviteRead(Err(problem)),
+            Done::InviteRead(Ok((invite, mut offer))) => {
+                offer.replaces = self.session.as_ref().and_then(|session| session.replaced_by(&invite));
+                self.offered = Some(invite);
+                Event::InviteRead(Ok(offer))
+            }
+            Done::Paired(Err(problem)) => Event::Paired(Err(problem)),
+            Done::Paired(Ok(session)) => {
+                self.offered = None;
+                let assistant = session.keeper.pairing().get().assistant();
+                self.session = Some(session);
+                Event::Paired(Ok(assistant))
+            }
+        }
     }
 
     pub async fn perform(&mut self, effect: Effect, view: &View) {
         match effect {
             Effect::Load => self.load(),
-            Effect::OpenBrowser(link) => {
-                if let Some(url) = link.url() {
-                    self.shell(Outlet::OpenBrowser(url));
+            Effect::ReadInvite(link) => {
+                let (clock, policy) = (self.options.clock.clone(), self.options.policy_file.clone());
+                self.spawn(async move { Done::InviteRead(invite::read(link, policy, clock.now()).await) });
+            }
+            Effect::Pair => self.pair(),
+            Effect::StartSignIn(ask) => self.start_sign_in(ask),
+            Effect::RenewSignIn { id, then } => {
+                if let Some(running) = self.sign_in.as_ref().filter(|running| running.id == id) {
+                    let _ = running.renew.send(then);
                 }
             }
-            Effect::CopyLink(link) => {
-                if let Some(url) = link.url() {
-                    self.shell(Outlet::Clipboard(url.into()));
-                }
+            Effect::StopSignIn { id } => {
+                self.sign_in.take_if(|running| running.id == id);
             }
-            Effect::CopyRequest => {
-                if let Some(text) = &view.copy_text {
-                    self.shell(Outlet::Clipboard(text.clone()));
-                }
+            Effect::OpenBrowser(link) => self.shell(link.url().map(Outlet::OpenBrowser)),
+            Effect::CopyLink(link) => self.shell(link.url().map(|url| Outlet::Clipboard(url.into()))),
+            Effect::CopyRequest => self.shell(view.copy_text.clone().map(Outlet::Clipboard)),
+            Effect::NotifyLapse { address, health } => self.notify(&address, health),
+            Effect::WithdrawLapse => self.shell(Some(Outlet::Withdraw { id: LAPSE.into() })),
+            Effect::SayHello => self.order(Order::SayHello),
+            Effect::SendPending => self.order(Order::SendPending),
+            Effect::Unpair { tell } => self.unpair(tell).await,
+            Effect::Discard { generation } => self.with_session(|session| session.discard(generation)),
+            Effect::AskDisconnect { account } => self.with_session(|session| {
+                session.disconnect(account, self.options.clock.now());
+            }),
+            Effect::SaveEnrolled => self.with_session(|session| session.change(|p| p.enrolled = true)),
+            Effect::SavePinned(pinned) => self.with_session(|s| s.change(|p| p.pinned = Some(pinned.into()))),
+            Effect::SaveLapse(lapse) => {
+                self.with_session(|s| s.change(|p| p.notified = lapse.map(Into::into)))
             }
-            Effect::NotifyLapse { address, health } => {
-                let address = &address;
-                let (title, body) = match health {
-                    Health::Blocked => (Text::BlockedTitle, Text::BlockedBody { address }),
-                    _ => (Text::LapseTitle, Text::LapseBody { address }),
-                };
-                let language = self.options.language;
-                self.shell(Outlet::Notify {
-                    id: LAPSE.into(),
-                    title: say(language, title),
-                    body: say(language, body),
-                });
-            }
-            Effect::WithdrawLapse => self.shell(Outlet::Withdraw { id: LAPSE.into() }),
-            _ => {}
         }
     }
 
-    pub async fn stop(self) {}
+    /// Nothing that was sealed is lost: it is in the outbox.
+    pub async fn stop(mut self) {
+        self.sign_in = None;
+        if let Some(session) = self.session.take() {
+            session.stop().await;
+        }
+    }
 
-    /// A shell that is gone has nobody to show anything to.
-    fn shell(&self, outlet: Outlet) {
-        let _ = self.options.outlets.send(outlet);
+    fn pair(&mut self) {
+        let Some(invite) = self.offered.clone() else { return };
+        self.sign_in = None;
+        let before = self.session.take();
+        let pair = Pair { invite, before, options: self.options.clone(), events: self.events.clone() };
+        self.spawn(async move { Done::Paired(pair.run().await) });
+    }
+
+    async fn unpair(&mut self, tell: Vec<valetkey_entra::account::AccountId>) {
+        self.sign_in = None;
+        if let Some(session) = self.session.take() {
+            session.forget(tell, self.options.keys.as_ref()).await;
+        }
+    }
+
+    fn start_sign_in(&mut self, ask: Ask) {
+        let Some(session) = &self.session else { return };
+        let id = ask.id;
+        let (renew, renewals) = mpsc::unbounded_channel();
+        let sign_in = {
+            let file = session.keeper.pairing();
+            let pairing = file.get();
+            let pinned = pairing.pinned.as_ref();
+            SignIn {
+                ask,
+                terms: pairing.terms.clone(),
+                expected: Expected {
+                    email: pairing.terms.email.clone(),
+                    account: pinned.map(|pinned| pinned.id),
+                },
+                wanted: pinned.map(|pinned| pinned.address.clone()).or_else(|| pairing.terms.email.clone()),
+                way: self.options.sign_in,
+                clock: self.options.clock.clone(),
+                language: self.options.language,
+                keeper: Arc::clone(&session.keeper),
+                events: self.events.clone(),
+            }
+        };
+        let task = tokio::spawn(sign_in.run(renewals)).abort_handle();
+        self.sign_in = Some(RunningSignIn { id, renew, task });
+    }
+
+    fn notify(&self, address: &str, health: Health) {
+        let (title, body) = match health {
+            Health::Blocked => (Text::BlockedTitle, Text::BlockedBody { address }),
+            _ => (Text::LapseTitle, Text::LapseBody { address }),
+        };
+        let language = self.options.language;
+        let (title, body) = (say(language, title), say(language, body));
+        self.shell(Some(Outlet::Notify { id: LAPSE.into(), title, body }));
+    }
+
+    fn order(&self, order: Order) {
+        self.with_session(|session| session.order(order));
+    }
+
+    fn with_session(&self, act: impl FnOnce(&Session)) {
+        if let Some(session) = &self.session {
+            act(session);
+        }
+    }
+
+    fn shell(&self, outlet: Option<Outlet>) {
+        if let Some(outlet) = outlet {
+            // A shell that is gone has nobody to show anything to.
+            let _ = self.options.outlets.send(outlet);
+        }
+    }
+
+    fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let _ = done.send(work.await);
+        });
     }
 }

@@ -7,15 +7,21 @@
 
 pub mod command;
 pub mod controller;
+mod courier;
 mod durable;
 mod hands;
+mod invite;
+mod keeper;
 pub mod keystore;
 pub mod menu;
 pub mod outbox;
 pub mod outlet;
 pub mod page;
 pub mod pairing;
+pub mod policy;
 pub mod problem;
+mod session;
+mod sign_in;
 pub mod state;
 pub mod step;
 pub mod texts;

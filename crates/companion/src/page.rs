@@ -2,16 +2,23 @@
 //!
 //! The heading takes the focus (`autofocus` with `tabindex`), so that a screen reader begins with the outcome.
 
-use crate::problem::SignInProblem;
+use crate::problem::Problem;
 use crate::texts::{Language, Text, say};
 
 /// What became of the sign-in, as far as its browser tab is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    SignedIn { address: &'a str },
-    WrongAccount { signed_in_as: &'a str, wanted: &'a str },
+    SignedIn {
+        address: &'a str,
+    },
+    WrongAccount {
+        signed_in_as: &'a str,
+        wanted: &'a str,
+    },
     Cancelled,
-    Problem(&'a SignInProblem),
+    Problem(&'a Problem),
+    /// For an address that is not, or no longer, the one waited for.
+    OldLink,
 }
 
 /// A whole HTML document in UTF-8, and its title.
@@ -24,11 +31,11 @@ pub fn page(outcome: &Outcome<'_>, language: Language) -> (String, String) {
         }
         Outcome::Cancelled => ("none", text(Text::PageCancelled), text(Text::PageCancelledDetail)),
         Outcome::Problem(problem) => {
-            let problem = (*problem).clone().into();
             let detail =
-                format!("{}. {}", text(Text::ProblemWhat(&problem)), text(Text::ProblemRemedy(&problem)));
+                format!("{}. {}", text(Text::ProblemWhat(problem)), text(Text::ProblemRemedy(problem)));
             ("no", text(Text::PageProblem), format!("{detail} {}", text(Text::PageBack)))
         }
+        Outcome::OldLink => ("none", text(Text::PageOldLink), text(Text::PageBack)),
     };
     let html = format!(
         "<!doctype html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -75,10 +82,10 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::Distrust;
+    use crate::problem::{Distrust, SignInProblem};
 
     fn all() -> Vec<(&'static str, String, String)> {
-        let untrusted = SignInProblem::Untrusted(Distrust::Signature);
+        let untrusted = SignInProblem::Untrusted(Distrust::Signature).into();
         [
             ("signed-in", Outcome::SignedIn { address: "ana@contoso.example" }),
             (
@@ -87,6 +94,7 @@ mod tests {
             ),
             ("cancelled", Outcome::Cancelled),
             ("problem", Outcome::Problem(&untrusted)),
+            ("old link", Outcome::OldLink),
         ]
         .map(|(name, outcome)| {
             let (title, html) = page(&outcome, Language::English);

@@ -9,7 +9,7 @@ use valetkey_entra::account::AccountId;
 use valetkey_entra::capability;
 use valetkey_entra::cloud::Cloud;
 use valetkey_entra::secret::Secret;
-use valetkey_handoff::{BrokerAccess, Invite, Keys, PublicKeys, Sensitive, Terms, Topics};
+use valetkey_handoff::{BrokerAccess, Invite, Keys, PublicKeys, Sensitive, Terms, Thumbprint, Topics};
 
 use crate::durable;
 use crate::state::{Assistant, Lapse, Pinned};
@@ -30,6 +30,8 @@ pub enum PairingError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pairing {
     v: u32,
+    /// Whose keys belong to it; others in the key store are of another pairing.
+    pub device: Thumbprint,
     pub agent: PublicKeys,
     pub name: String,
     pub broker_url: Url,
@@ -82,12 +84,11 @@ impl PairingFile {
         Ok(Some(Self { path, pairing }))
     }
 
-    /// Replaces whatever pairing there was.
-    ///
-    /// `generation` goes on where an earlier pairing of this computer ended, so that none is ever used twice.
-    pub fn create(dir: &Path, invite: &Invite, generation: u64) -> Result<Self, PairingError> {
+    /// Replaces whatever pairing there was. The keys are new, so counting begins anew: an agent counts by device.
+    pub fn create(dir: &Path, invite: &Invite, keys: &Keys) -> Result<Self, PairingError> {
         let pairing = Pairing {
             v: VERSION,
+            device: keys.thumbprint(),
             agent: invite.agent.clone(),
             name: invite.name.to_string(),
             broker_url: invite.broker.url.clone(),
@@ -95,7 +96,7 @@ impl PairingFile {
             terms: invite.terms.clone(),
             enrolled: false,
             pinned: None,
-            generation,
+            generation: 0,
             notified: None,
         };
         let file = Self { path: dir.join(FILE), pairing };
@@ -124,7 +125,8 @@ impl PairingFile {
         Ok(self.pairing.generation)
     }
 
-    pub fn forget(self) -> Result<(), PairingError> {
+    /// Removes the file. What is in memory must not be used any more.
+    pub fn forget(&self) -> Result<(), PairingError> {
         Ok(durable::remove(&self.path)?)
     }
 

@@ -46,12 +46,10 @@ pub enum KeysProblem {
     Unreadable,
 }
 
-/// Why a sign-in ended without a handoff. Cancelling is not among them: it is not an error.
+/// Why a sign-in ended without a handoff. Cancelling, and saying no on the consent page, are not among them: they are not
+/// errors.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignInProblem {
-    /// The person, or their administrator's settings, said no on the consent page.
-    #[error("consent-denied")]
-    ConsentDenied,
     #[error("timed-out")]
     TimedOut,
     /// No local port for the browser to come back to.
@@ -69,7 +67,7 @@ pub enum SignInProblem {
     Untrusted(Distrust),
     /// The proof of sign-in is from the future or already over: this computer's clock is the likely cause.
     #[error("clock-wrong")]
-    ClockWrong,
+    ClockWrong { behind_minutes: Option<i64> },
     #[error("wrong-tenant")]
     WrongTenant,
     #[error("wrong-account")]

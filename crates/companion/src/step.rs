@@ -38,16 +38,12 @@ pub enum Event {
         generation: u64,
     },
     Enrolled,
-    EnrollRefused,
+    EnrollRefused(InviteProblem),
     Receipt {
         account: AccountId,
         generation: u64,
         /// When the assistant refreshed it, or the reason code of its refusal.
         outcome: Result<Timestamp, String>,
-    },
-    /// The handoff waited so long that the assistant would no longer take it.
-    DeliveryExpired {
-        generation: u64,
     },
     /// Every account of this device, from the assistant itself.
     AgentState(Vec<Account>),
@@ -177,15 +173,9 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
             }
         }
         Event::Enrolled => state.enrolled(now, &mut effects),
-        Event::EnrollRefused => state.enroll_refused(&mut effects),
+        Event::EnrollRefused(problem) => state.enroll_refused(problem, &mut effects),
         Event::Receipt { account, generation, outcome } => {
             state.receipt(account, generation, outcome, now, &mut effects);
-        }
-        Event::DeliveryExpired { generation } => {
-            if state.delivery.as_ref().is_some_and(|d| d.generation == generation) {
-                state.delivery = None;
-                state.fail(Problem::HandoffRefused("expired".into()));
-            }
         }
         Event::AgentState(accounts) => state.agent_state(accounts, now, &mut effects),
         Event::AuthExpired { account, reason, claims } => {

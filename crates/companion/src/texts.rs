@@ -160,6 +160,7 @@ pub enum Text<'a> {
     PageCancelled,
     PageCancelledDetail,
     PageProblem,
+    PageOldLink,
     PageBack,
 }
 

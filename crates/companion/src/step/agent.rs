@@ -46,7 +46,7 @@ impl State {
         }
     }
 
-    pub(super) fn enroll_refused(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn enroll_refused(&mut self, problem: InviteProblem, effects: &mut Vec<Effect>) {
         if self.assistant().is_none_or(|assistant| assistant.enrolled) {
             return;
         }
@@ -56,7 +56,7 @@ impl State {
         effects.push(Effect::Unpair { tell: Vec::new() });
         *self = Self {
             pairing: Pairing::Missing,
-            flow: Flow::Failed(InviteProblem::Used.into()),
+            flow: Flow::Failed(problem.into()),
             activity: std::mem::take(&mut self.activity),
             flows: self.flows,
             ..Self::default()

@@ -88,7 +88,7 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::DidLapse { address } => format!("Microsoft asked for a new sign-in for {address}"),
         Text::DidBlock { address } => format!("An administrator's setting stopped access to {address}"),
         Text::DidDisconnect { address } => format!("Your assistant no longer has access to {address}"),
-        Text::DidCancel => "You cancelled signing in".into(),
+        Text::DidCancel => "Signing in was cancelled; nothing was sent".into(),
         Text::LapseTitle => "Microsoft needs you to sign in again".into(),
         Text::LapseBody { address } => {
             format!("Your assistant can't read {address} until you do. Open Valet Key and choose Reconnect.")
@@ -106,6 +106,7 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::PageCancelled => "Sign-in cancelled".into(),
         Text::PageCancelledDetail => "Nothing was sent. You can close this tab, and connect whenever you like.".into(),
         Text::PageProblem => "Signing in didn't work".into(),
+        Text::PageOldLink => "This sign-in link isn't in use any more".into(),
         Text::PageBack => "You can close this tab and go back to Valet Key.".into(),
     }
 }
@@ -225,7 +226,6 @@ fn what(problem: &Problem) -> String {
 
 fn sign_in_what(problem: &SignInProblem) -> String {
     match problem {
-        SignInProblem::ConsentDenied => "Microsoft was told not to allow it".into(),
         SignInProblem::TimedOut => "Signing in took too long".into(),
         SignInProblem::PortBusy => "Your browser has no way back to Valet Key".into(),
         SignInProblem::NoNetwork => "Microsoft can't be reached".into(),
@@ -233,7 +233,10 @@ fn sign_in_what(problem: &SignInProblem) -> String {
         SignInProblem::ProviderMalformed => "The sign-in page gave an answer that makes no sense".into(),
         SignInProblem::Untrusted(Distrust::MixedUp) => "The answer came from another sign-in service".into(),
         SignInProblem::Untrusted(_) => "The sign-in couldn't be proved genuine".into(),
-        SignInProblem::ClockWrong => "Your computer's clock looks wrong".into(),
+        SignInProblem::ClockWrong { behind_minutes: Some(minutes) } => {
+            format!("Your computer's clock looks wrong by {minutes} minutes")
+        }
+        SignInProblem::ClockWrong { behind_minutes: None } => "Your computer's clock looks wrong".into(),
         SignInProblem::WrongTenant => "That account belongs to another organisation".into(),
         SignInProblem::WrongAccount { signed_in_as } => format!("You signed in as {signed_in_as}"),
         SignInProblem::PersonUnconfirmed => "Microsoft didn't confirm whose mailbox this is".into(),
@@ -287,7 +290,6 @@ fn remedy(problem: &Problem) -> String {
 
 fn sign_in_remedy(problem: &SignInProblem) -> String {
     match problem {
-        SignInProblem::ConsentDenied => "Nothing was sent. Try again, and accept if you agree.".into(),
         SignInProblem::TimedOut => "Nothing was sent. Try again; you have five minutes.".into(),
         SignInProblem::PortBusy => {
             "Close programs that listen on this computer, or restart it, then try again.".into()
@@ -304,7 +306,9 @@ fn sign_in_remedy(problem: &SignInProblem) -> String {
                 "Nothing was sent. Try again on a network you trust; if it happens again, tell your administrator “{kind}”."
             )
         }
-        SignInProblem::ClockWrong => "Nothing was sent. Correct the date and time, then try again.".into(),
+        SignInProblem::ClockWrong { .. } => {
+            "Nothing was sent. Correct the date and time, then try again.".into()
+        }
         SignInProblem::WrongTenant => {
             "Nothing was sent. Sign in with the account of the right organisation.".into()
         }

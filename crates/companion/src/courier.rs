@@ -1,0 +1,332 @@
+//! Carries between the outbox and the broker, and from the broker to the heart. It opens what the agent sends and decides
+//! nothing about it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+use valetkey_entra::account::AccountId;
+use valetkey_handoff::message::{AccountRef, Health as WireHealth, Outcome, Receipt, State};
+use valetkey_handoff::{Presence, PublicKeys, ToDevice, Topic, Topics, open};
+use valetkey_link::{self as link, Clock, Link, PublishId, Retain};
+
+use crate::keeper::Keeper;
+use crate::outbox::What;
+use crate::problem::InviteProblem;
+use crate::state::{Account, Health, LinkProblem};
+use crate::step::Event;
+
+/// How long after an invite's end its `enroll` may still be answered: the agent may have taken it in time and be slow to say.
+const ENROLL_GRACE: SignedDuration = SignedDuration::from_mins(2);
+/// How long somebody who unpairs waits for the last messages to reach the broker.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the courier is asked to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    SayHello,
+    SendPending,
+    /// Ask the agent to give up these accounts, and answer when the broker has it, or after a while.
+    Farewell(Vec<AccountId>, oneshot::Sender<()>),
+}
+
+pub(crate) struct Courier {
+    keeper: Arc<Keeper>,
+    agent: PublicKeys,
+    topics: Topics,
+    link: Link,
+    clock: Clock,
+    heart: mpsc::UnboundedSender<Event>,
+    up: bool,
+    /// With the link and not yet with the broker; it sends those again by itself.
+    in_flight: HashMap<PublishId, Uuid>,
+    /// The newest message taken. An older `state` delivered late, or replayed, must not undo a newer one.
+    heard_up_to: Timestamp,
+    farewell: Option<oneshot::Sender<()>>,
+}
+
+impl Courier {
+    pub fn new(keeper: Arc<Keeper>, link: Link, clock: Clock, heart: mpsc::UnboundedSender<Event>) -> Self {
+        let (agent, topics) = {
+            let pairing = keeper.pairing();
+            (pairing.get().agent.clone(), pairing.get().topics())
+        };
+        Self {
+            keeper,
+            agent,
+            topics,
+            link,
+            clock,
+            heart,
+            up: false,
+            in_flight: HashMap::new(),
+            heard_up_to: Timestamp::MIN,
+            farewell: None,
+        }
+    }
+
+    /// Runs until the link is stopped.
+    pub async fn run(mut self, mut events: link::Events, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let clock = self.clock.clone();
+        loop {
+            let due = if self.up { self.keeper.outbox().next_due() } else { None };
+            let timer = async {
+                match due {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.link_event(event),
+                    None => return,
+                },
+                Some(order) = orders.recv() => self.order(order),
+                () = timer => self.send_due(),
+            }
+            if self.in_flight.is_empty()
+                && let Some(done) = self.farewell.take()
+            {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::SayHello => self.say_hello(),
+            Order::SendPending => {
+                self.keeper.outbox().wake();
+                self.send_due();
+            }
+            Order::Farewell(accounts, done) => {
+                for account in accounts {
+                    if let Err(error) = self.keeper.keep_disconnect(account, self.clock.now()) {
+                        tracing::warn!(%error, "could not ask for an account to be given up");
+                    }
+                }
+                self.send_due();
+                self.farewell = self.up.then_some(done);
+            }
+        }
+    }
+
+    fn say_hello(&mut self) {
+        if !self.up {
+            return;
+        }
+        match self.keeper.hello(self.clock.now()) {
+            Ok(sealed) => {
+                // Not kept: the next connection says it again.
+                let sent = self.link.publish(self.keeper.inbox_topic(), sealed.text, Retain::No);
+                if let Err(error) = sent {
+                    tracing::warn!(%error, "could not say hello");
+                }
+            }
+            Err(error) => tracing::error!(%error, "could not seal a hello"),
+        }
+    }
+
+    fn send_due(&mut self) {
+        if !self.up {
+            return;
+        }
+        let now = self.clock.now();
+        self.drop_late_enroll(now);
+        for pending in self.keeper.outbox().due(now) {
+            if self.in_flight.values().any(|jti| *jti == pending.jti) {
+                continue;
+            }
+            match self.link.publish(pending.topic, pending.sealed, Retain::No) {
+                Ok(id) => {
+                    self.in_flight.insert(id, pending.jti);
+                }
+                Err(error) => tracing::warn!(%error, "a sealed message waits for the next try"),
+            }
+        }
+    }
+
+    /// An agent refuses an `enroll` whose invite is over, and cannot tell a device it does not know.
+    fn drop_late_enroll(&self, now: Timestamp) {
+        let late = |what: &What| matches!(what, What::Enroll { expires_at } if now.duration_since(*expires_at) > ENROLL_GRACE);
+        let jti = self.keeper.outbox().all().find(|pending| late(&pending.what)).map(|pending| pending.jti);
+        if let Some(jti) = jti
+            && self.answered(jti).is_some()
+        {
+            self.tell(Event::EnrollRefused(InviteProblem::Expired));
+        }
+    }
+
+    fn link_event(&mut self, event: link::Event) {
+        match event {
+            link::Event::Up { .. } => {
+                self.up = true;
+                self.tell(Event::LinkUp);
+            }
+            link::Event::Down { problem, retry_in } => {
+                tracing::debug!(%problem, ?retry_in, "not connected to the broker");
+                self.up = false;
+                self.tell(Event::LinkDown(link_problem(problem)));
+            }
+            link::Event::Published { id, .. } => {
+                if let Some(jti) = self.in_flight.remove(&id) {
+                    self.published(jti);
+                }
+            }
+            link::Event::Refused { topic, id } => {
+                tracing::warn!(topic, "the broker does not let this device in there");
+                id.and_then(|id| self.in_flight.remove(&id));
+                self.tell(Event::LinkDown(LinkProblem::Refused));
+            }
+            link::Event::Message(delivery) => {
+                match self.topics.parse(&delivery.topic) {
+                    Some(Topic::Presence(who)) if who == *self.topics.agent() => {
+                        if let Some(presence) = Presence::parse(&delivery.payload) {
+                            self.tell(Event::AgentPresence { online: presence == Presence::Online });
+                        }
+                    }
+                    Some(Topic::Out(device)) if device == self.keeper.keys.thumbprint() => {
+                        self.open(&delivery.payload);
+                    }
+                    _ => tracing::debug!("a message on a topic that was not asked for"),
+                }
+                self.link.ack(delivery);
+            }
+            _ => {}
+        }
+    }
+
+    fn published(&self, jti: Uuid) {
+        let generation = self.keeper.outbox().all().find(|p| p.jti == jti).and_then(|p| match p.what {
+            What::SignIn { generation, .. } => Some(generation),
+            _ => None,
+        });
+        if let Some(generation) = generation {
+            self.tell(Event::Published { generation });
+        }
+    }
+
+    fn open(&mut self, bytes: &[u8]) {
+        let opened = match open::<ToDevice>(bytes, &self.agent, &self.keeper.keys, self.clock.now()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, "a message for this device was not the agent's, and was left unread");
+                return;
+            }
+        };
+        let issued_at = opened.header.issued_at;
+        let current = issued_at >= self.heard_up_to;
+        self.heard_up_to = self.heard_up_to.max(issued_at);
+        match opened.message {
+            ToDevice::Receipt(receipt) => self.receipt(receipt),
+            ToDevice::Enrolled(_) => self.enrolled(),
+            ToDevice::State(state) if current => {
+                self.enrolled();
+                self.tell(Event::AgentState(accounts(state)));
+            }
+            ToDevice::AuthExpired(expired) if current => self.tell(Event::AuthExpired {
+                account: account(expired.account),
+                reason: expired.reason.as_str().to_owned(),
+                claims: expired.claims,
+            }),
+            ToDevice::State(_) | ToDevice::AuthExpired(_) => tracing::debug!("an older message came late"),
+        }
+    }
+
+    fn enrolled(&self) {
+        let enroll = |what: &What| matches!(what, What::Enroll { .. });
+        let jti = self.keeper.outbox().all().find(|pending| enroll(&pending.what)).map(|pending| pending.jti);
+        if let Some(jti) = jti {
+            self.answered(jti);
+        }
+        self.tell(Event::Enrolled);
+    }
+
+    fn receipt(&mut self, receipt: Receipt) {
+        match (self.answered(receipt.of), receipt.outcome) {
+            (Some(What::SignIn { account, generation, .. }), outcome) => {
+                let outcome = match outcome {
+                    Outcome::Stored { refreshed_at } => Ok(refreshed_at),
+                    Outcome::Refused { reason } => Err(reason.as_str().to_owned()),
+                    // Not an answer to a sign-in; better asked again than believed.
+                    Outcome::Done => Err("unexpected".to_owned()),
+                };
+                self.tell(Event::Receipt { account, generation, outcome });
+            }
+            (Some(What::Enroll { .. }), Outcome::Refused { reason }) => {
+                let problem = match reason.as_str() {
+                    "expired" => InviteProblem::Expired,
+                    _ => InviteProblem::Used,
+                };
+                self.tell(Event::EnrollRefused(problem));
+            }
+            (Some(What::Enroll { .. }), _) => self.tell(Event::Enrolled),
+            (Some(What::Disconnect { .. }), _) => self.say_hello(),
+            // A receipt that comes twice, or for what a newer sign-in has overtaken.
+            (None, _) => {}
+        }
+    }
+
+    fn answered(&self, jti: Uuid) -> Option<What> {
+        self.keeper.outbox().remove(jti).unwrap_or_else(|error| {
+            tracing::warn!(%error, "an answered message could not be removed and will be sent once more");
+            None
+        })
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens only when the companion has stopped.
+        let _ = self.heart.send(event);
+    }
+}
+
+/// Ends a link politely; asks first for `accounts` to be given up, as far as that can be done now.
+pub(crate) async fn farewell(orders: &mpsc::UnboundedSender<Order>, accounts: Vec<AccountId>) {
+    let (done, waiting) = oneshot::channel();
+    if !accounts.is_empty() && orders.send(Order::Farewell(accounts, done)).is_ok() {
+        // Dropped at once when there is no connection, and this returns.
+        let _ = tokio::time::timeout(FAREWELL_PATIENCE, waiting).await;
+    }
+}
+
+fn link_problem(problem: link::Problem) -> LinkProblem {
+    match problem {
+        link::Problem::TlsUntrusted | link::Problem::TlsWrongName | link::Problem::TlsExpired => {
+            LinkProblem::NotSecure
+        }
+        link::Problem::Refused(link::Refusal::Unavailable) => LinkProblem::Unreachable,
+        link::Problem::Refused(_) => LinkProblem::Refused,
+        _ => LinkProblem::Unreachable,
+    }
+}
+
+fn account(id: AccountRef) -> AccountId {
+    AccountId { tid: id.tid, oid: id.oid }
+}
+
+fn accounts(state: State) -> Vec<Account> {
+    let health = |health| match health {
+        WireHealth::Connected => Health::Connected,
+        WireHealth::Retrying => Health::Retrying,
+        WireHealth::ReconnectNeeded => Health::ReconnectNeeded,
+        WireHealth::Blocked => Health::Blocked,
+        WireHealth::Unknown => Health::Unknown,
+    };
+    state
+        .accounts
+        .into_iter()
+        .map(|one| Account {
+            id: account(one.account),
+            address: one.username,
+            health: health(one.health),
+            reason: one.reason.map(|reason| reason.as_str().to_owned()),
+            claims: one.claims,
+            generation: one.generation,
+            checked_at: one.checked_at,
+            capabilities: one.capabilities,
+        })
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! From a pasted link to an offer that can be shown. Nothing is contacted and nothing is kept.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use valetkey_handoff::Invite;
+
+use crate::command::InviteLink;
+use crate::pairing::host;
+use crate::policy::Policy;
+use crate::problem::InviteProblem;
+use crate::state::Offer;
+
+/// Reads the link and asks the organisation's policy.
+pub(crate) async fn read(
+    link: InviteLink,
+    policy: Option<PathBuf>,
+    now: Timestamp,
+) -> Result<(Invite, Offer), InviteProblem> {
+    let invite = Invite::parse(link.as_str()).map_err(|error| {
+        tracing::info!(%error, "an invite link was not taken");
+        InviteProblem::Unreadable
+    })?;
+    if invite.is_expired(now) {
+        return Err(InviteProblem::Expired);
+    }
+    let policy = match policy.map(|path| Policy::read(&path)) {
+        None => Policy::default(),
+        Some(Ok(policy)) => policy,
+        Some(Err(error)) => {
+            tracing::error!(%error, "no invite is taken until the policy file is mended");
+            return Err(InviteProblem::Forbidden);
+        }
+    };
+    if !policy.allows(&invite) {
+        return Err(InviteProblem::Forbidden);
+    }
+    let keys = invite.agent.clone();
+    // Slow on purpose, so not on a thread that others wait for.
+    let words = tokio::task::spawn_blocking(move || keys.words().map(str::to_owned)).await;
+    let offer = Offer {
+        agent: invite.name.to_string(),
+        email: invite.terms.email.clone(),
+        capabilities: invite.terms.capabilities.clone(),
+        words: words.map_err(|_| InviteProblem::Unreadable)?,
+        expires_at: invite.expires_at,
+        broker_host: host(invite.broker.url.as_str()),
+        login_host: host(&invite.terms.authority),
+        replaces: None,
+    };
+    Ok((invite, offer))
+}

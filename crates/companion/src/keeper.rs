@@ -1,0 +1,96 @@
+//! Seals, and keeps what was sealed: the device's keys, the counter and the outbox, together because their order matters.
+//! The number is on the disk before anything is sealed with it; the sealed bytes are on the disk before anybody sends them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use thiserror::Error;
+use valetkey_entra::account::AccountId;
+use valetkey_handoff::message::{AccountDisconnect, AccountRef, CacheUpdated, Enroll, Hello};
+use valetkey_handoff::{Facts, Invite, Keys, Label, SealError, Sealed, ToAgent, seal, seal_enroll};
+
+use crate::outbox::{Outbox, Pending, What};
+use crate::pairing::{PairingError, PairingFile};
+
+#[derive(Debug, Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Pairing(#[from] PairingError),
+    #[error("the outbox cannot be written")]
+    Outbox(#[from] std::io::Error),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub keys: Keys,
+    pairing: Mutex<PairingFile>,
+    outbox: Mutex<Outbox>,
+}
+
+impl Keeper {
+    pub fn new(keys: Keys, pairing: PairingFile, outbox: Outbox) -> Self {
+        Self { keys, pairing: Mutex::new(pairing), outbox: Mutex::new(outbox) }
+    }
+
+    pub fn pairing(&self) -> MutexGuard<'_, PairingFile> {
+        self.pairing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where this device writes to its agent.
+    pub fn inbox_topic(&self) -> String {
+        self.pairing().get().topics().inbox(&self.keys.thumbprint())
+    }
+
+    /// Seals a sign-in and keeps it. What was in `body` is wiped when this returns.
+    pub fn keep_sign_in(
+        &self,
+        body: CacheUpdated,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<u64, KeepError> {
+        let address = body.account.username.clone();
+        self.keep(&body.into(), now, |generation| What::SignIn { account, address, generation })
+    }
+
+    pub fn keep_disconnect(&self, account: AccountId, now: Timestamp) -> Result<u64, KeepError> {
+        let body = AccountDisconnect { account: AccountRef { tid: account.tid, oid: account.oid } };
+        self.keep(&body.into(), now, |generation| What::Disconnect { account, generation })
+    }
+
+    pub fn keep_enroll(&self, invite: &Invite, device_name: &str, now: Timestamp) -> Result<(), KeepError> {
+        let enroll = Enroll { device_name: Label::tidy(device_name) };
+        let sealed = seal_enroll(&self.keys, invite, &self.facts(now), enroll)?;
+        let topic = self.pairing().get().topics().enroll(&invite.id());
+        self.put(sealed, topic, What::Enroll { expires_at: invite.expires_at }, now)
+    }
+
+    /// A `hello` is not kept: it only asks.
+    pub fn hello(&self, now: Timestamp) -> Result<Sealed, KeepError> {
+        Ok(seal(&self.keys, &self.pairing().get().agent.clone(), &self.facts(now), &ToAgent::from(Hello {}))?)
+    }
+
+    fn facts(&self, now: Timestamp) -> Facts {
+        Facts::new(self.pairing().get().generation(), now)
+    }
+
+    fn keep(&self, body: &ToAgent, now: Timestamp, what: impl FnOnce(u64) -> What) -> Result<u64, KeepError> {
+        let (generation, agent) = {
+            let mut pairing = self.pairing();
+            (pairing.next_generation()?, pairing.get().agent.clone())
+        };
+        let sealed = seal(&self.keys, &agent, &Facts::new(generation, now), body)?;
+        self.put(sealed, self.inbox_topic(), what(generation), now)?;
+        Ok(generation)
+    }
+
+    fn put(&self, sealed: Sealed, topic: String, what: What, now: Timestamp) -> Result<(), KeepError> {
+        let pending = Pending { jti: sealed.jti, topic, what, sealed_at: now, sealed: sealed.text };
+        Ok(self.outbox().add(pending)?)
+    }
+}
