@@ -208,6 +208,19 @@ async fn waiting_can_be_given_up_and_taken_up_again_without_losing_the_callback(
 }
 
 #[tokio::test]
+async fn a_fresh_link_makes_the_earlier_one_void_even_if_its_callback_has_just_come() {
+    let mut loopback = Loopback::bind().unwrap();
+    let earlier = Secret::new("earlier");
+    assert!(tokio::time::timeout(Duration::ZERO, loopback.next(&earlier)).await.is_err());
+    let old_url = at(&loopback, "/?code=old&state=earlier");
+    assert_eq!(get(old_url.clone()).await.status(), StatusCode::SEE_OTHER);
+    // "Open again": the person starts over with a new state.
+    expect(&mut loopback).await;
+    assert_eq!(get(old_url).await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(sign_in(&mut loopback).await.text().await.unwrap(), PAGE);
+}
+
+#[tokio::test]
 async fn a_callback_before_anything_is_expected_is_refused() {
     let loopback = Loopback::bind().unwrap();
     assert_eq!(get(callback_url(&loopback)).await.status(), StatusCode::BAD_REQUEST);

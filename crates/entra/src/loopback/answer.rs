@@ -1,6 +1,5 @@
 //! One request, one answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -37,7 +36,7 @@ enum Asked {
 /// The answer, and whether it is the page.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    desk: &Arc<Desk>,
+    desk: &Desk,
     callbacks: &mpsc::Sender<Callback>,
 ) -> (Answer, bool) {
     let asked = match sort(request.method(), request.uri(), request.headers(), desk.port()) {

@@ -1,7 +1,7 @@
 //! What is known of the sign-in that is being waited for: which state is expected, whether its callback has been taken,
 //! and what the browser is to be shown.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,7 +19,6 @@ const LAST_PAGE_TIMEOUT: Duration = Duration::from_millis(700);
 pub(super) struct Desk {
     port: u16,
     expected: Mutex<Expected>,
-    answer: watch::Sender<Answer>,
     shown: watch::Sender<bool>,
     refusal: OnceLock<String>,
 }
@@ -30,17 +29,11 @@ enum Expected {
     Callback {
         state: Secret,
     },
-    /// It has come; the state tells its duplicates from strangers.
+    /// It has come; the state tells its duplicates from strangers. The page is sent by whoever has the callback.
     Duplicates {
         state: Secret,
+        page: watch::Receiver<Option<Page>>,
     },
-}
-
-#[derive(Debug)]
-enum Answer {
-    Awaited,
-    Page(Page),
-    Ended,
 }
 
 /// What became of a callback.
@@ -55,7 +48,6 @@ impl Desk {
         Self {
             port,
             expected: Mutex::new(Expected::Nothing),
-            answer: watch::Sender::new(Answer::Awaited),
             shown: watch::Sender::new(false),
             refusal: OnceLock::new(),
         }
@@ -74,52 +66,35 @@ impl Desk {
         self.refusal.get().map(String::as_str)
     }
 
-    pub fn expect(&self, state: &Secret) {
+    /// Another state than before makes the earlier one void, taken or not.
+    pub fn expect(&self, new: &Secret) {
         let mut expected = self.expected();
-        if !matches!(*expected, Expected::Duplicates { .. }) {
-            *expected = Expected::Callback { state: state.clone() };
+        match &*expected {
+            Expected::Duplicates { state, .. } if state == new => {}
+            _ => *expected = Expected::Callback { state: new.clone() },
         }
     }
 
     /// The first callback with the expected state is accepted and no other, however many come at once.
-    pub fn take(self: &Arc<Self>, parameters: Parameters) -> Taken {
+    pub fn take(&self, parameters: Parameters) -> Taken {
+        let Parameters { state: found, outcome, iss } = parameters;
         let mut expected = self.expected();
         match &*expected {
-            Expected::Callback { state } if *state == parameters.state => {
-                *expected = Expected::Duplicates { state: parameters.state };
-                let Parameters { outcome, iss, .. } = parameters;
-                Taken::Accepted(Callback { outcome, iss, desk: self.clone() })
+            Expected::Callback { state } if *state == found => {
+                let (sender, page) = watch::channel(None);
+                *expected = Expected::Duplicates { state: found.clone(), page };
+                Taken::Accepted(Callback { outcome, iss, state: found, page: sender })
             }
-            Expected::Duplicates { state } if *state == parameters.state => Taken::Duplicate,
+            Expected::Duplicates { state, .. } if *state == found => Taken::Duplicate,
             _ => Taken::Refused,
         }
     }
 
-    pub fn show(&self, page: Page) {
-        self.answer.send_replace(Answer::Page(page));
-    }
-
-    pub fn end_unanswered(&self) {
-        self.answer.send_if_modified(|answer| {
-            let awaited = matches!(answer, Answer::Awaited);
-            if awaited {
-                *answer = Answer::Ended;
-            }
-            awaited
-        });
-    }
-
     /// The page, as soon as there is one; `None` when there is no callback, or there will be no page.
     pub async fn page(&self) -> Option<Page> {
-        if !matches!(*self.expected(), Expected::Duplicates { .. }) {
-            return None;
-        }
-        let mut answers = self.answer.subscribe();
-        let answered = answers.wait_for(|answer| !matches!(answer, Answer::Awaited));
-        match &*tokio::time::timeout(ANSWER_TIMEOUT, answered).await.ok()?.ok()? {
-            Answer::Page(page) => Some(page.clone()),
-            Answer::Awaited | Answer::Ended => None,
-        }
+        let mut page = self.page_of_callback()?;
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, page.wait_for(Option::is_some));
+        answered.await.ok()?.ok()?.clone()
     }
 
     /// The page has gone out whole.
@@ -129,10 +104,17 @@ impl Desk {
 
     /// Until the page has been shown once, if there is one.
     pub async fn last_page(&self) {
-        if matches!(*self.answer.borrow(), Answer::Page(_)) {
+        if self.page_of_callback().is_some_and(|page| page.borrow().is_some()) {
             let mut shown = self.shown.subscribe();
             // Nobody asking for it is no fault.
             let _ = tokio::time::timeout(LAST_PAGE_TIMEOUT, shown.wait_for(|shown| *shown)).await;
+        }
+    }
+
+    fn page_of_callback(&self) -> Option<watch::Receiver<Option<Page>>> {
+        match &*self.expected() {
+            Expected::Duplicates { page, .. } => Some(page.clone()),
+            _ => None,
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oauth2::RedirectUrl;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::desk::Desk;
@@ -43,7 +43,8 @@ pub struct Callback {
     pub outcome: Outcome,
     /// Who says to have answered (RFC 9207), unchecked: see [`crate::metadata::Metadata::permits_iss`].
     pub iss: Option<String>,
-    desk: Arc<Desk>,
+    state: Secret,
+    page: watch::Sender<Option<Page>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -108,16 +109,22 @@ impl Loopback {
         self.desk.refuse_with(html.into());
     }
 
-    /// Waits for the callback that carries this state. It may be given up and called again; only a callback that has
-    /// been returned uses the listener up. How long to wait is the caller's to decide.
+    /// Waits for the callback that carries this state. It may be given up and called again, also with another state,
+    /// which makes the earlier one void; only a callback that has been returned uses the listener up. How long to wait
+    /// is the caller's to decide.
     pub async fn next(&mut self, expected_state: &Secret) -> Result<Callback, LoopbackError> {
         if self.used {
             return Err(LoopbackError::Used);
         }
         self.desk.expect(expected_state);
-        let callback = self.callbacks.recv().await.ok_or(LoopbackError::Ended)?;
-        self.used = true;
-        Ok(callback)
+        loop {
+            let callback = self.callbacks.recv().await.ok_or(LoopbackError::Ended)?;
+            // One of an earlier state may have come in just before it was made void.
+            if callback.state == *expected_state {
+                self.used = true;
+                return Ok(callback);
+            }
+        }
     }
 
     /// Stops within [`STOP_TIMEOUT`]: an answer given is still shown if the browser asks for it, everything else is cut
@@ -134,7 +141,7 @@ impl Loopback {
         let redirect_uri = RedirectUrl::new(format!("http://localhost:{port}"))
             .map_err(|error| LoopbackError::NoPort(std::io::Error::other(error)))?;
         let desk = Arc::new(Desk::new(port));
-        // One: of a whole sign-in only one callback is accepted.
+        // One: of a state only one callback is accepted.
         let (sender, callbacks) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve::serve(listeners.into_tokio()?, desk.clone(), sender, stopped));
@@ -145,13 +152,7 @@ impl Loopback {
 impl Callback {
     /// Shows the browser this page, now and whenever it asks again.
     pub fn answer(self, page: Page) {
-        self.desk.show(page);
-    }
-}
-
-impl Drop for Callback {
-    fn drop(&mut self) {
-        self.desk.end_unanswered();
+        self.page.send_replace(Some(page));
     }
 }
 

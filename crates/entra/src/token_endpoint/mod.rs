@@ -35,7 +35,8 @@ pub struct CodeGrant<'a> {
     pub client_id: &'a str,
     pub code: &'a Secret,
     pub verifier: &'a Secret,
-    pub redirect_uri: &'a Url,
+    /// Letter by letter: a `Url` would put a slash at its end.
+    pub redirect_uri: &'a str,
     /// Of one resource, with the identity scopes.
     pub scopes: &'a [String],
     /// The claims challenge that the sign-in was to meet.
@@ -106,7 +107,7 @@ impl TokenEndpoint {
             ("client_id", grant.client_id),
             ("code", grant.code.expose()),
             ("code_verifier", grant.verifier.expose()),
-            ("redirect_uri", grant.redirect_uri.as_str()),
+            ("redirect_uri", grant.redirect_uri),
             ("scope", &scope),
             ("client_info", "1"),
         ];
