@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "msal/clients.rs"]
+mod msal;
+
 use std::path::Path;
 
 use reqwest::Client;

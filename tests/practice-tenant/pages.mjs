@@ -11,7 +11,8 @@ h1 { margin: 0 0 1rem; font-size: 1.375rem; font-weight: 600; }
 label { display: block; margin: 1rem 0 .25rem; font-size: .875rem; }
 input[type=text], input[type=email], input[type=password] { width: 100%; padding: .6rem .7rem; border: 1px solid var(--line); border-radius: 6px; background: transparent; color: inherit; font: inherit; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
-.buttons { display: flex; justify-content: flex-end; gap: .75rem; margin-top: 1.5rem; }
+/* The primary button comes first, so that Enter presses it. */
+.buttons { display: flex; flex-direction: row-reverse; gap: .75rem; margin-top: 1.5rem; }
 button { padding: .55rem 1.25rem; border: 1px solid var(--line); border-radius: 6px; background: transparent; color: inherit; font: inherit; cursor: pointer; }
 button.primary { border-color: var(--accent); background: var(--accent); color: var(--card); }
 .bad { color: var(--bad); } .quiet { color: var(--quiet); font-size: .875rem; }
@@ -33,8 +34,8 @@ export function signIn({ client, username = '', permissions = [], problem }) {
       <input type="password" id="password" name="password" autocomplete="off" required${username ? ' autofocus' : ''}>
       <p class="quiet">Every practice account has the password “practice”.</p>
       <div class="buttons">
-        <button id="cancel" name="action" value="cancel" formnovalidate>Cancel</button>
         <button id="submit" name="action" value="sign-in" class="primary">Sign in</button>
+        <button id="cancel" name="action" value="cancel" formnovalidate>Cancel</button>
       </div>
     </form>`);
 }
@@ -56,8 +57,8 @@ export function confirmCode(form, client, code) {
     <p>Only continue if ${escape(client)} on your own device shows this code.</p>
     ${form}
     <div class="buttons">
-      <button id="cancel" name="abort" value="yes" form="op.deviceConfirmForm">Cancel</button>
       <button id="submit" class="primary" form="op.deviceConfirmForm">Continue</button>
+      <button id="cancel" name="abort" value="yes" form="op.deviceConfirmForm">Cancel</button>
     </div>`);
 }
 

@@ -15,6 +15,7 @@ const GRANTS = {
   refresh_token: ['RefreshToken', 'refresh_token'],
   device_code: ['DeviceCode', 'device_code'],
 };
+const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
 const LOGGED = ['client_id', 'scope', 'prompt', 'login_hint', 'claims', 'response_mode'];
 
 /** The request listener of the whole tenant, Graph included. */
@@ -127,6 +128,8 @@ async function token(world, tenant, req, res) {
   const form = await readForm(req);
   req.logged = new URLSearchParams(form);
   const grant = String(form.grant_type ?? '').split(':').pop();
+  // Entra takes the short name too, and msal-node sends it.
+  if (grant === 'device_code') form.grant_type = DEVICE_GRANT;
   req.grant = grant;
   world.count(`token:${grant}`);
   if (planned(world, 'token', grant, req, res)) return undefined;

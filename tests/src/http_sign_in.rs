@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::{Client, Response, StatusCode};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 use url::Url;
 
 use crate::tenant::PASSWORD;
@@ -28,34 +29,35 @@ pub struct Landing {
 /// # Errors
 /// What the sign-in page objects to (a wrong tenant, an unknown account), or that nobody listens at the redirect.
 pub async fn http_sign_in(url: &str, user: &str) -> anyhow::Result<Landing> {
-    Walk::start(url)?
-        .run(|form| form.fill(&[("username", user), ("password", PASSWORD), ("action", "sign-in")]))
-        .await
-}
-
-/// Presses "Cancel" on the sign-in page, and brings that to the loopback redirect.
-pub async fn http_cancel(url: &str) -> anyhow::Result<Landing> {
-    Walk::start(url)?.run(|form| form.fill(&[("action", "cancel")])).await
+    Walk::start(url, Person::SignsIn(user))?.run(End::Delivered).await
 }
 
 /// As far as the redirect, which is returned and not followed: for tests that forge or delay it.
 pub async fn http_sign_in_up_to_redirect(url: &str, user: &str) -> anyhow::Result<Url> {
-    let fill =
-        |form: &mut Form| form.fill(&[("username", user), ("password", PASSWORD), ("action", "sign-in")]);
-    Ok(Walk { deliver: false, ..Walk::start(url)? }.run(fill).await?.url)
+    Ok(Walk::start(url, Person::SignsIn(user))?.run(End::Redirect).await?.url)
+}
+
+/// Presses "Cancel" on the sign-in page, and brings that to the loopback redirect.
+pub async fn http_cancel(url: &str) -> anyhow::Result<Landing> {
+    Walk::start(url, Person::Cancels)?.run(End::Delivered).await
 }
 
 /// As far as the redirect that "Cancel" leads to.
 pub async fn http_cancel_up_to_redirect(url: &str) -> anyhow::Result<Url> {
-    Ok(Walk { deliver: false, ..Walk::start(url)? }.run(|form| form.fill(&[("action", "cancel")])).await?.url)
+    Ok(Walk::start(url, Person::Cancels)?.run(End::Redirect).await?.url)
 }
 
-/// A client for loopback only: no proxy, no redirects, no certificates trusted.
+/// Signs in at the page for device codes, and returns its last page.
+pub async fn http_device_sign_in(page: &str, code: &str, user: &str) -> anyhow::Result<Landing> {
+    Walk::start(page, Person::HasCode { code, user })?.run(End::PageWithoutForm).await
+}
+
+/// A client without proxy or redirects. It trusts what the system does, or `SSL_CERT_FILE`.
 pub fn client() -> anyhow::Result<Client> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_platform_verifier()?
         .with_no_client_auth();
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
@@ -65,13 +67,28 @@ pub fn client() -> anyhow::Result<Client> {
     Ok(client)
 }
 
-struct Walk {
+struct Walk<'a> {
+    person: Person<'a>,
     http: Client,
     /// The practice tenant's; only it is given cookies and passwords.
     origin: String,
     next: Request,
     cookies: HashMap<String, String>,
-    deliver: bool,
+}
+
+enum Person<'a> {
+    SignsIn(&'a str),
+    Cancels,
+    HasCode { code: &'a str, user: &'a str },
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// The page of whoever listens at the redirect.
+    Delivered,
+    Redirect,
+    /// The tenant's own last word.
+    PageWithoutForm,
 }
 
 enum Request {
@@ -79,23 +96,23 @@ enum Request {
     Post(Url, Vec<(String, String)>),
 }
 
-impl Walk {
-    fn start(url: &str) -> anyhow::Result<Self> {
-        let url = Url::parse(url).context("the authorize address")?;
+impl<'a> Walk<'a> {
+    fn start(url: &str, person: Person<'a>) -> anyhow::Result<Self> {
+        let url = Url::parse(url).context("the address to start at")?;
         Ok(Self {
+            person,
             http: client()?,
             origin: url.origin().ascii_serialization(),
             next: Request::Get(url),
             cookies: HashMap::new(),
-            deliver: true,
         })
     }
 
-    async fn run(mut self, answer: impl Fn(&mut Form)) -> anyhow::Result<Landing> {
+    async fn run(mut self, end: End) -> anyhow::Result<Landing> {
         for _ in 0..MAX_STEPS {
             let url = self.next.url().clone();
             let at_home = url.origin().ascii_serialization() == self.origin;
-            if !at_home && !self.deliver {
+            if !at_home && end == End::Redirect {
                 return Ok(Landing { url, status: StatusCode::OK, body: String::new() });
             }
             let response = self.send(at_home).await?;
@@ -117,11 +134,11 @@ impl Walk {
             if let Some(problem) = between(&body, r#"id="problem" role="alert">"#, "<") {
                 bail!("the sign-in page says: {problem}");
             }
-            let mut form = Form::read(&body, &url)
-                .with_context(|| format!("no form at {}: {}", url.path(), text_of(&body)))?;
-            if form.asks_for("username") {
-                answer(&mut form);
-            }
+            let Some(mut form) = Form::read(&body, &url) else {
+                ensure!(end == End::PageWithoutForm, "no form at {}: {}", url.path(), text_of(&body));
+                return Ok(Landing { url, status, body });
+            };
+            self.person.fill(&mut form);
             self.next = Request::Post(form.action, form.fields);
         }
         bail!("the sign-in did not end after {MAX_STEPS} steps")
@@ -145,6 +162,21 @@ impl Walk {
             }
         }
         Ok(response)
+    }
+}
+
+impl Person<'_> {
+    /// Forms that ask nothing are sent as they are: "Is this your code?", and oidc-provider's `form_post`.
+    fn fill(&self, form: &mut Form) {
+        let (form_asks_who, form_asks_code) = (form.asks_for("username"), form.asks_for("user_code"));
+        match *self {
+            Self::SignsIn(user) | Self::HasCode { user, .. } if form_asks_who => {
+                form.fill(&[("username", user), ("password", PASSWORD), ("action", "sign-in")]);
+            }
+            Self::Cancels if form_asks_who => form.fill(&[("action", "cancel")]),
+            Self::HasCode { code, .. } if form_asks_code => form.fill(&[("user_code", code)]),
+            _ => {}
+        }
     }
 }
 

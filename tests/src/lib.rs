@@ -5,6 +5,7 @@
 pub mod broker;
 pub mod browser;
 pub mod http_sign_in;
+pub mod private_network;
 pub mod process;
 pub mod tenant;
 

@@ -73,7 +73,8 @@ pub struct Tenant {
     pub ca: Option<PathBuf>,
     hooks: String,
     http: Client,
-    child: Child,
+    /// `None` for a tenant that somebody else started.
+    child: Option<Child>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -202,13 +203,20 @@ impl Tenant {
             .await
             .context("the practice tenant took too long to start")??
             .context("the practice tenant ended at once; see its error output")?;
-        let Ready { origin, hooks, ca } = serde_json::from_str(&line)?;
-        Ok(Self { origin, ca, hooks, http: http_sign_in::client()?, child })
+        Ok(Self { child: Some(child), ..Self::attach(&line)? })
+    }
+
+    /// The hooks of a tenant that runs already, by the line that it printed. Dropping this does not end it.
+    pub fn attach(line: &str) -> anyhow::Result<Self> {
+        let Ready { origin, hooks, ca } = serde_json::from_str(line)?;
+        Ok(Self { origin, ca, hooks, http: http_sign_in::client()?, child: None })
     }
 
     /// Ends it and waits for that, so that its port is free again.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.child.kill().await?;
+        if let Some(child) = &mut self.child {
+            child.kill().await?;
+        }
         Ok(())
     }
 
