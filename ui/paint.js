@@ -75,7 +75,6 @@ function invite({ invite, labels }) {
   return fill(
     "invite",
     facts([
-      [labels.asked_by, invite.agent],
       [labels.for, invite.email],
       [labels.reads, invite.reads],
       [labels.expires, time(invite.expires_at, labels)],
