@@ -42,6 +42,7 @@ export function signIn({ client, username = '', permissions = [], problem }) {
 
 /** `form` is oidc-provider's own, with its token against forged requests. */
 export function userCode(form, problem) {
+  if (problem?.name === 'AbortedError') return message('Sign-in cancelled', 'You can close this window.');
   return page('Practice sign-in', `
     <h1>Enter code</h1>
     <p>Enter the code shown on your device.</p>

@@ -150,7 +150,7 @@ async function token(world, tenant, req, res) {
   } else if (scopes.resources.length) {
     form.resource = scopes.resources;
   }
-  form.resource ??= [row?.resource].flat().slice(0, 1);
+  form.resource ??= [row?.resource].flat().filter(Boolean).slice(0, 1);
   return answer(world, tenant, form, req, res, form.scope);
 }
 
