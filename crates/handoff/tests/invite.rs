@@ -178,7 +178,8 @@ fn only_mqtt_brokers_are_contacted() {
         "tcp://b.example",
         "mqtt:b.example",
         "mqtt://",
-        "mqtts://ana:secret@b.example",
+        "mqtts://ana@b.example",
+        "mqtts://:secret@b.example",
         "mqtts://b.example/#x",
         &format!("mqtts://{}.example", "b".repeat(300)),
     ] {
@@ -190,14 +191,15 @@ fn only_mqtt_brokers_are_contacted() {
 
 #[test]
 fn terms_that_could_deceive_or_lead_elsewhere_are_neither_made_nor_read() {
-    let cases: [(&str, Value, Field); 17] = [
+    let cases: [(&str, Value, Field); 18] = [
         ("email", json!("ana"), Field::Email),
         ("email", json!("@contoso.example"), Field::Email),
         ("email", json!("ana@contoso.example (your boss)"), Field::Email),
         ("email", json!("ana\u{202E}@contoso.example"), Field::Email),
         ("email", json!(format!("{}@contoso.example", "a".repeat(254))), Field::Email),
         ("authority", json!("http://login.example"), Field::Authority),
-        ("authority", json!("https://ana:secret@login.example"), Field::Authority),
+        ("authority", json!("https://ana@login.example"), Field::Authority),
+        ("authority", json!("https://:secret@login.example"), Field::Authority),
         ("authority", json!("https://login.example/?x=1"), Field::Authority),
         ("authority", json!("login.example"), Field::Authority),
         ("authority", json!("http://localhost.evil.example"), Field::Authority),
