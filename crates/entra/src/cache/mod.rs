@@ -16,12 +16,15 @@ use serde_json::Value;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-pub use entries::{AccessToken, Account, AppMetadata, IdToken, RefreshToken};
+pub use entries::{AccessToken, Account, AppMetadata, Epoch, IdToken, RefreshToken};
 
 use crate::account::{AccountId, guid};
 use crate::capability::Resource;
 use crate::cloud::Cloud;
 use crate::secret::Secret;
+
+/// Holds the cache of an account with several resources. A buffer that grows leaves copies of tokens behind.
+const USUAL_SIZE: usize = 32 * 1024;
 
 /// The whole cache. `Debug` prints how many entries there are, and nothing of them.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -90,7 +93,9 @@ impl MsalCache {
 
     /// The cache as JSON, in a fixed order; wiped when dropped.
     pub fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, CacheError> {
-        serde_json::to_vec_pretty(self).map(Zeroizing::new).map_err(|_| CacheError::Malformed)
+        let mut json = Zeroizing::new(Vec::with_capacity(USUAL_SIZE));
+        serde_json::to_writer_pretty(&mut *json, self).map_err(|_| CacheError::Malformed)?;
+        Ok(json)
     }
 
     /// The account, for a cache that is one account's and can be refreshed.
@@ -131,7 +136,7 @@ impl MsalCache {
                 Some(CachedToken {
                     secret: &token.secret,
                     expires_at: token.expires_on.at()?,
-                    refresh_at: token.refresh_on.as_ref().and_then(entries::Epoch::at),
+                    refresh_at: token.refresh_on.as_ref().and_then(Epoch::at),
                     scope: &token.target,
                 })
             })
@@ -157,7 +162,7 @@ impl MsalCache {
         self.refresh_tokens
             .iter()
             .filter(|(_, token)| !token.secret.is_empty())
-            .max_by_key(|(_, token)| token.last_modification_time.as_ref().and_then(entries::Epoch::at))
+            .max_by_key(|(_, token)| token.last_modification_time.as_ref().and_then(Epoch::at))
     }
 }
 

@@ -151,8 +151,9 @@ impl Provider {
                 None => Answer { status: 404, headers: vec![], body: String::new() },
             }
         };
-        let headers: String =
+        let headers: Vec<_> =
             answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = headers.concat();
         let Answer { status, body, .. } = answer;
         let length = body.len();
         let head =
