@@ -172,7 +172,7 @@ mod tests {
         pending.url.query_pairs().into_owned().collect()
     }
 
-    /// Shows J2, L2.
+    /// Shows L2.
     #[test]
     fn it_asks_for_a_code_with_pkce_state_nonce_and_the_default_scopes_and_nothing_else() {
         let pending = begin(&request());

@@ -4,7 +4,7 @@ use reqwest::Client;
 use serde::Deserialize;
 use url::Url;
 
-use crate::cloud::{Authority, Cloud};
+use crate::cloud::Authority;
 use crate::http::{self, HttpError};
 
 /// Checked metadata of one authority.
@@ -83,7 +83,7 @@ impl Document {
                 return Err(MetadataError::UnsafeEndpoint { name });
             }
         }
-        if !self.supports_s256(&authority.cloud) {
+        if !self.supports_s256() {
             return Err(MetadataError::NoS256);
         }
         Ok(Metadata {
@@ -96,13 +96,11 @@ impl Document {
         })
     }
 
-    /// Entra supports S256 and does not say so in its metadata; anybody else has to say it.
-    /// <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow>
-    fn supports_s256(&self, cloud: &Cloud) -> bool {
-        match &self.code_challenge_methods_supported {
-            Some(methods) => methods.iter().any(|method| method == "S256"),
-            None => !matches!(cloud, Cloud::Custom(_)),
-        }
+    /// A list without S256 is a no. No list is not: Entra supports S256 and publishes none, and whoever speaks like Entra
+    /// may leave it out as well. <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow>
+    fn supports_s256(&self) -> bool {
+        let listed = self.code_challenge_methods_supported.as_ref();
+        listed.is_none_or(|methods| methods.iter().any(|method| method == "S256"))
     }
 }
 
@@ -113,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::account::PERSONAL_TENANT;
-    use crate::cloud::Tenant;
+    use crate::cloud::{Cloud, Tenant};
 
     const CONTOSO: Uuid = uuid!("aaaaaaaa-0000-4000-8000-00000000c070");
 
@@ -172,13 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_challenge_methods_without_s256_is_refused_and_so_is_no_list_but_from_microsoft() {
-        let plain = check(&common(), &json!({ "code_challenge_methods_supported": ["plain"] }));
-        assert!(matches!(plain, Err(MetadataError::NoS256)), "{plain:?}");
-        let cloud = Cloud::from_addresses("https://id.example", Some("https://graph.example")).unwrap();
-        let custom = Authority { cloud, tenant: Tenant::Common };
-        let issuer = json!({ "issuer": "https://id.example/{tenantid}/v2.0" });
-        assert!(matches!(check(&custom, &issuer), Err(MetadataError::NoS256)));
+    fn a_list_of_challenge_methods_without_s256_is_refused() {
+        for methods in [json!([]), json!(["plain"]), json!(["s256", "S512"])] {
+            let refused = check(&common(), &json!({ "code_challenge_methods_supported": methods }));
+            assert!(matches!(refused, Err(MetadataError::NoS256)), "{methods}: {refused:?}");
+        }
+        assert!(check(&common(), &json!({ "code_challenge_methods_supported": ["plain", "S256"] })).is_ok());
     }
 
     #[test]

@@ -89,7 +89,6 @@ async fn meanwhile<T>(loopback: &mut Loopback, requests: impl Future<Output = T>
     }
 }
 
-/// Shows J2.
 #[tokio::test]
 async fn a_callback_is_handed_over_and_its_page_shown_at_an_address_without_the_code() {
     let mut loopback = Loopback::bind().unwrap();
