@@ -136,8 +136,11 @@ impl Courier {
         }
         let now = self.clock.now();
         self.drop_late_enroll(now);
+        let enrolled = self.keeper.pairing().get().enrolled;
         for pending in self.keeper.outbox().due(now) {
-            if self.in_flight.values().any(|jti| *jti == pending.jti) {
+            // Until the agent knows this device, nobody but it may write to its inbox, and nobody would read it.
+            let waits = !enrolled && !matches!(pending.what, What::Enroll { .. });
+            if waits || self.in_flight.values().any(|jti| *jti == pending.jti) {
                 continue;
             }
             match self.link.publish(pending.topic, pending.sealed, Retain::No) {
@@ -177,9 +180,12 @@ impl Courier {
                 }
             }
             link::Event::Refused { topic, id } => {
-                tracing::warn!(topic, "the broker does not let this device in there");
-                id.and_then(|id| self.in_flight.remove(&id));
-                self.tell(Event::LinkDown(LinkProblem::Refused));
+                let pending = id.and_then(|id| self.in_flight.remove(&id)).is_some();
+                // Presence and a first `hello` are refused until the broker knows of the pairing, and that is no harm.
+                if pending || id.is_none() {
+                    tracing::warn!(topic, "the broker does not let this device in there");
+                    self.tell(Event::LinkDown(LinkProblem::Refused));
+                }
             }
             link::Event::Message(delivery) => {
                 match self.topics.parse(&delivery.topic) {
@@ -258,7 +264,7 @@ impl Courier {
             }
             (Some(What::Enroll { .. }), Outcome::Refused { reason }) => {
                 let problem = match reason.as_str() {
-                    "expired" => InviteProblem::Expired,
+                    "invite-expired" => InviteProblem::Expired,
                     _ => InviteProblem::Used,
                 };
                 self.tell(Event::EnrollRefused(problem));

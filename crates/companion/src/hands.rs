@@ -11,7 +11,7 @@ use crate::controller::Options;
 use crate::courier::Order;
 use crate::outlet::Outlet;
 use crate::problem::{InviteProblem, Problem};
-use crate::session::{self, Loaded, Session};
+use crate::session::{self, Session};
 use crate::sign_in::SignIn;
 use crate::state::{Health, Offer, Pairing};
 use crate::step::{Ask, Effect, Event, Then};
@@ -24,9 +24,9 @@ const LAPSE: &str = "lapse";
 
 /// What a task of the hands brings back to them.
 pub(crate) enum Done {
-    Loaded(Result<Loaded, Pairing>),
+    Loaded(Result<Session, Pairing>),
     InviteRead(Result<(Invite, Offer), InviteProblem>),
-    Paired(Result<Session, Problem>),
+    Paired(Result<Session, (Problem, Option<Session>)>),
 }
 
 pub(crate) struct Hands {
@@ -36,6 +36,7 @@ pub(crate) struct Hands {
     /// The invite on show; its secret never leaves here.
     offered: Option<Invite>,
     session: Option<Session>,
+    loading: bool,
     sign_in: Option<RunningSignIn>,
 }
 
@@ -57,23 +58,38 @@ impl Hands {
         events: mpsc::UnboundedSender<Event>,
         done: mpsc::UnboundedSender<Done>,
     ) -> Self {
-        Self { options, events, done, offered: None, session: None, sign_in: None }
+        Self { options, events, done, offered: None, session: None, loading: false, sign_in: None }
     }
 
-    /// Reads the disk and, if there is a pairing, the keyring.
-    pub fn load(&self) {
-        let (options, events) = (self.options.clone(), self.events.clone());
-        self.spawn(async move { Done::Loaded(session::load(&options, &events).await) });
+    /// Reads the disk and, if there is a pairing, the keyring; unless that has been done.
+    pub fn load(&mut self) {
+        if let Some(session) = &self.session {
+            let _ = self.events.send(session.facts());
+        } else if !self.loading {
+            self.loading = true;
+            let (options, events) = (self.options.clone(), self.events.clone());
+            self.spawn(async move { Done::Loaded(session::load(&options, &events).await) });
+        }
     }
 
     /// Takes in what a task brought, and says what that means to the heart.
     pub fn absorb(&mut self, done: Done) -> Event {
         match done {
-            Done::Loaded(Err(pairing)) => Event::Loaded { pairing, delivery: None, notified: None },
-            Done::Loaded(Ok(Loaded { session, delivery, notified })) => {
-                let pairing = Pairing::Paired(session.keeper.pairing().get().assistant());
-                self.session.get_or_insert(session);
-                Event::Loaded { pairing, delivery, notified }
+            Done::Loaded(loaded) => {
+                self.loading = false;
+                match (loaded, &self.session) {
+                    (Err(pairing), _) => Event::Loaded { pairing, delivery: None, notified: None },
+                    (Ok(loaded), None) => {
+                        let facts = loaded.facts();
+                        self.session = Some(loaded);
+                        facts
+                    }
+                    // Paired anew in the meantime; two connections of one device would push each other out.
+                    (Ok(loaded), Some(session)) => {
+                        tokio::spawn(loaded.stop());
+                        session.facts()
+                    }
+                }
             }
             Done::InviteRead(Err(problem)) => Event::InviteRead(Err(problem)),
             Done::InviteRead(Ok((invite, mut offer))) => {
@@ -81,7 +97,10 @@ impl Hands {
                 self.offered = Some(invite);
                 Event::InviteRead(Ok(offer))
             }
-            Done::Paired(Err(problem)) => Event::Paired(Err(problem)),
+            Done::Paired(Err((problem, before))) => {
+                self.session = before;
+                Event::Paired(Err(problem))
+            }
             Done::Paired(Ok(session)) => {
                 self.offered = None;
                 let assistant = session.keeper.pairing().get().assistant();

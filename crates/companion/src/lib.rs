@@ -20,6 +20,8 @@ pub mod page;
 pub mod pairing;
 pub mod policy;
 pub mod problem;
+#[cfg(test)]
+mod samples;
 mod session;
 mod sign_in;
 pub mod state;

@@ -24,18 +24,11 @@ pub(crate) struct Session {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// What an earlier run left.
-pub(crate) struct Loaded {
-    pub session: Session,
-    pub delivery: Option<Delivery>,
-    pub notified: Option<Lapse>,
-}
-
 /// Reads what is on the disk and in the keyring, and connects. Without a pairing the keyring is not even asked.
 pub(crate) async fn load(
     options: &Options,
     events: &mpsc::UnboundedSender<Event>,
-) -> Result<Loaded, Pairing> {
+) -> Result<Session, Pairing> {
     let failed = |problem| Pairing::NoKeys { problem, since: options.clock.now() };
     let file = match PairingFile::load(&options.data_dir) {
         Ok(Some(file)) => file,
@@ -50,16 +43,12 @@ pub(crate) async fn load(
     if keys.thumbprint() != file.get().device {
         return Err(failed(KeysProblem::Unreadable));
     }
-    let notified = file.get().lapse();
     let outbox = Outbox::open(&options.data_dir).map_err(|error| {
         tracing::error!(%error, "the outbox cannot be used");
         failed(KeysProblem::Unreadable)
     })?;
-    let delivery = outbox.all().filter_map(|pending| delivery(&pending.what)).last();
     let keeper = Keeper::new(keys, file, outbox);
-    let session =
-        Session::start(keeper, password, options, events).map_err(|_| failed(KeysProblem::Unreadable))?;
-    Ok(Loaded { session, delivery, notified })
+    Session::start(keeper, password, options, events).map_err(|_| failed(KeysProblem::Unreadable))
 }
 
 /// Pairing with the agent of an invite that the person has agreed to.
@@ -72,12 +61,21 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// New keys for every pairing: a device is known to one agent only.
-    pub async fn run(self) -> Result<Session, Problem> {
-        let Self { invite, before, options, events } = self;
+    /// New keys for every pairing: a device is known to one agent only. When it fails early, what was there before goes on.
+    pub async fn run(self) -> Result<Session, (Problem, Option<Session>)> {
         let keys = Keys::generate();
-        let entry = Entry::new(&keys, &invite.broker).to_secret().ok_or(Problem::CannotSave)?;
-        options.keys.store(entry).await.map_err(keys_problem)?;
+        let stored = match Entry::new(&keys, &self.invite.broker).to_secret() {
+            Some(entry) => self.options.keys.store(entry).await.map_err(|error| keys_problem(error).into()),
+            None => Err(Problem::CannotSave),
+        };
+        match stored {
+            Ok(()) => self.replace(keys).await.map_err(|problem| (problem, None)),
+            Err(problem) => Err((problem, self.before)),
+        }
+    }
+
+    async fn replace(self, keys: Keys) -> Result<Session, Problem> {
+        let Self { invite, before, options, events } = self;
         if let Some(before) = before {
             let accounts = before.keeper.pairing().get().pinned.as_ref().map(|pinned| pinned.id);
             before.leave(accounts.into_iter().collect()).await;
@@ -115,6 +113,14 @@ impl Session {
         let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), events.clone());
         tokio::spawn(courier.run(link_events, taken));
         Ok(Self { keeper, link, orders })
+    }
+
+    /// What the heart must know of it.
+    pub fn facts(&self) -> Event {
+        let file = self.keeper.pairing();
+        let delivery = self.keeper.outbox().all().filter_map(|pending| delivery(&pending.what)).last();
+        let pairing = Pairing::Paired(file.get().assistant());
+        Event::Loaded { pairing, delivery, notified: file.get().lapse() }
     }
 
     pub fn order(&self, order: Order) {

@@ -287,6 +287,9 @@ impl State {
         let wanted = self.flow == Flow::Pairing;
         match result {
             Ok(assistant) => {
+                if let Some(id) = self.flow.running() {
+                    effects.push(Effect::StopSignIn { id });
+                }
                 self.note(Happening::Paired { agent: assistant.name.clone() }, now);
                 *self = Self {
                     pairing: Pairing::Paired(assistant),
@@ -300,6 +303,9 @@ impl State {
                 }
             }
             Err(problem) => {
+                // What was there before may be there still.
+                self.pairing = Pairing::Checking;
+                effects.push(Effect::Load);
                 if wanted {
                     self.flow = Flow::Failed(problem);
                 }
@@ -342,3 +348,6 @@ impl State {
         self.activity.truncate(MAX_ACTIVITY);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,10 +48,11 @@ pub enum Text<'a> {
         address: &'a str,
     },
     WaitingWithCode {
-        link: &'a str,
         code: &'a str,
     },
-    DeviceCodeWarning,
+    DeviceCodeWarning {
+        link: &'a str,
+    },
     Finishing,
     HandingOver,
     HandingOverTo {

@@ -314,3 +314,6 @@ fn activity(state: &State, language: Language) -> Vec<ActivityLine> {
 fn labels(language: Language) -> BTreeMap<&'static str, String> {
     Label::ALL.into_iter().map(|(label, key)| (key, say(language, Text::Label(label)))).collect()
 }
+
+#[cfg(test)]
+mod tests;

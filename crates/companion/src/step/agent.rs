@@ -2,19 +2,19 @@
 
 use jiff::Timestamp;
 use valetkey_entra::account::AccountId;
+use valetkey_entra::refusal::{Class, Reason};
 
 use super::Effect;
 use crate::problem::{InviteProblem, Problem};
-use crate::state::{Account, Flow, Happening, Health, Lapse, LinkState, Pairing, Pinned, State};
+use crate::state::{Account, Delivery, Flow, Happening, Health, Lapse, LinkState, Pairing, Pinned, State};
 
 impl State {
+    /// Asks the assistant how things are. One that does not know this device yet says nothing; `enroll` is under way then.
     pub(super) fn hello(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Some(assistant) = self.assistant().filter(|_| self.link == LinkState::Up) else { return };
-        // An assistant that does not know this device yet cannot answer; `enroll` is its hello.
-        if assistant.enrolled {
+        if self.link == LinkState::Up && self.assistant().is_some() {
+            self.hello_since.get_or_insert(now);
             effects.push(Effect::SayHello);
         }
-        self.hello_since.get_or_insert(now);
     }
 
     pub(super) fn presence(&mut self, online: bool, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -72,7 +72,7 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         self.heard_at(now);
-        let ours = |d: &crate::state::Delivery| d.account == account && d.generation == generation;
+        let ours = |d: &Delivery| d.account == account && d.generation == generation;
         let Some(delivery) = self.delivery.take_if(|d| ours(d)) else { return };
         match outcome {
             Ok(refreshed_at) => {
@@ -94,6 +94,9 @@ impl State {
                 accounts.push(well);
                 self.enrolled(now, effects);
                 self.lapse(effects);
+            }
+            Err(reason) if by_administrator(&reason) => {
+                self.flow = Flow::Blocked { reason, aadsts: Vec::new() };
             }
             Err(reason) => self.fail(Problem::HandoffRefused(reason)),
         }
@@ -123,8 +126,9 @@ impl State {
             self.note(Happening::Disconnected { address: gone.address.clone() }, now);
         }
         // The receipt may have been lost; the assistant's own account of things says the same.
-        let arrived = |d: &mut crate::state::Delivery| {
-            accounts.iter().any(|account| account.id == d.account && account.generation >= d.generation)
+        let arrived = |d: &mut Delivery| {
+            let told = |account: &Account| !matches!(account.health, Health::Retrying | Health::Unknown);
+            accounts.iter().any(|new| new.id == d.account && new.generation >= d.generation && told(new))
         };
         if let Some(delivery) = self.delivery.take_if(arrived) {
             effects.push(Effect::Discard { generation: delivery.generation });
@@ -201,4 +205,9 @@ impl State {
             effects.push(Effect::SavePinned(pinned));
         }
     }
+}
+
+/// Whether only an administrator can do something about a reason code.
+fn by_administrator(reason: &str) -> bool {
+    reason.parse::<Reason>().is_ok_and(|reason| reason.class() == Class::Administrator)
 }

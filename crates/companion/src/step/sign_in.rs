@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Ask, Effect, SignInStep, Then};
 use crate::problem::{Problem, SignInProblem};
-use crate::state::{Delivery, Flow, Happening, Health, State};
+use crate::state::{Delivery, Flow, Happening, Health, Pairing, State};
 
 impl State {
     /// Whether a sign-in may begin: there is an assistant, nothing is under way, and there is a need.
@@ -39,9 +39,10 @@ impl State {
             self.note(Happening::Cancelled, now);
             self.flow = Flow::Idle;
         } else if self.flow == Flow::Pairing {
-            // The keys are being saved; that is not undone, but no browser will open.
+            // The keys are being saved; that is not undone, but no browser will open. What came of it is said soon.
             self.offer = None;
             self.flow = Flow::Idle;
+            self.pairing = Pairing::Checking;
         }
     }
 

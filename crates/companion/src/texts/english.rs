@@ -21,11 +21,12 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::Starting => "Opening your browser…".into(),
         Text::Waiting => "Finish signing in in your browser".into(),
         Text::WaitingFor { address } => format!("Sign in as {address}. Closed the page? Open it again, or copy the link."),
-        Text::WaitingWithCode { link, code } => format!("Open {link} and enter the code {code}."),
-        Text::DeviceCodeWarning => {
-            "Signing in with a code is weaker than in a browser, and many organisations block it. Go on only if you \
-             asked for this code yourself, on this computer."
-                .into()
+        Text::WaitingWithCode { code } => format!("Enter the code {code} in a browser"),
+        Text::DeviceCodeWarning { link } => {
+            format!(
+                "Open {link} there, and go on only if you asked for this code yourself. Signing in with a code is weaker \
+                 than in your own browser, and many organisations block it."
+            )
         }
         Text::Finishing => "Checking your sign-in…".into(),
         Text::HandingOver => "Handing over to your assistant…".into(),

@@ -116,8 +116,8 @@ impl Painter<'_> {
             Flow::Waiting { link, device_code: Some(code), .. } => {
                 let link = link.url().map(String::from).unwrap_or_default();
                 (
-                    self.say(Text::WaitingWithCode { link: &link, code }),
-                    Some(self.say(Text::DeviceCodeWarning)),
+                    self.say(Text::WaitingWithCode { code }),
+                    Some(self.say(Text::DeviceCodeWarning { link: &link })),
                 )
             }
             Flow::Waiting { .. } => {

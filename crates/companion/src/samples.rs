@@ -1,0 +1,212 @@
+//! One state of every kind, for the snapshots of the views and of the tray menus.
+
+use jiff::Timestamp;
+use url::Url;
+use uuid::Uuid;
+use valetkey_entra::account::AccountId;
+
+use crate::problem::{Distrust, InviteProblem, KeysProblem, Problem, SignInProblem};
+use crate::state::{
+    Account, Activity, Assistant, Delivery, Flow, Happening, Health, LinkProblem, LinkState, Offer, Pairing,
+    Pinned, SignInLink, State,
+};
+
+pub(crate) const ANA: AccountId = AccountId { tid: Uuid::from_u128(0xc0), oid: Uuid::from_u128(0xa0a) };
+
+pub(crate) fn now() -> Timestamp {
+    "2026-11-21T09:12:00Z".parse().unwrap()
+}
+
+fn ago(minutes: i64) -> Timestamp {
+    now() - jiff::SignedDuration::from_mins(minutes)
+}
+
+fn ahead(minutes: i64) -> Timestamp {
+    ago(-minutes)
+}
+
+pub(crate) fn assistant() -> Assistant {
+    Assistant {
+        name: "Rocky".into(),
+        email: Some("ana@contoso.example".into()),
+        capabilities: vec!["mail".into(), "calendar".into()],
+        permissions: ["User.Read", "Mail.Read", "Calendars.Read"].map(String::from).into(),
+        client_id: "11111111-1111-4111-8111-111111111111".into(),
+        tenant: "organizations".into(),
+        login_host: "login.microsoftonline.com".into(),
+        enrolled: true,
+        pinned: None,
+    }
+}
+
+pub(crate) fn offer() -> Offer {
+    Offer {
+        agent: "Rocky".into(),
+        email: Some("ana@contoso.example".into()),
+        capabilities: vec!["mail".into(), "calendar".into()],
+        words: ["anchor", "violin", "meadow", "copper"].map(String::from),
+        expires_at: ahead(9),
+        broker_host: "mqtt.contoso.example".into(),
+        login_host: "login.microsoftonline.com".into(),
+        replaces: None,
+    }
+}
+
+pub(crate) fn account(health: Health) -> Account {
+    Account {
+        id: ANA,
+        address: "ana@contoso.example".into(),
+        health,
+        reason: match health {
+            Health::ReconnectNeeded => Some("sign-in-frequency".into()),
+            Health::Blocked => Some("conditional-access".into()),
+            _ => None,
+        },
+        claims: None,
+        generation: 1,
+        checked_at: Some(ago(4)),
+        capabilities: vec!["mail".into(), "calendar".into()],
+    }
+}
+
+/// Paired, connected to the broker, and nothing else.
+pub(crate) fn paired() -> State {
+    State {
+        pairing: Pairing::Paired(assistant()),
+        link: LinkState::Up,
+        agent_online: Some(true),
+        agent_last_seen: Some(ago(1)),
+        ..State::default()
+    }
+}
+
+pub(crate) fn heard(health: Health) -> State {
+    let pinned = Some(Pinned { id: ANA, address: "ana@contoso.example".into() });
+    State {
+        pairing: Pairing::Paired(Assistant { pinned, ..assistant() }),
+        heard: Some(vec![account(health)]),
+        activity: [
+            (4, Happening::Renewed { address: String::new() }),
+            (60, Happening::Connected { address: "ana@contoso.example".into() }),
+        ]
+        .map(|(minutes, what)| Activity { at: ago(minutes), what })
+        .into(),
+        ..paired()
+    }
+}
+
+fn delivery(delivered: bool) -> Option<Delivery> {
+    Some(Delivery { account: ANA, address: "ana@contoso.example".into(), generation: 1, delivered })
+}
+
+fn flow(flow: Flow) -> State {
+    State { flow, ..paired() }
+}
+
+fn failed(problem: impl Into<Problem>) -> State {
+    flow(Flow::Failed(problem.into()))
+}
+
+fn waiting(device_code: Option<&str>) -> State {
+    let url: Url = match device_code {
+        None => "https://login.microsoftonline.com/organizations/oauth2/v2.0/authorize?state=x",
+        Some(_) => "https://login.microsoft.com/device",
+    }
+    .parse()
+    .unwrap();
+    flow(Flow::Waiting {
+        id: 1,
+        link: SignInLink::new(&url),
+        until: ahead(4),
+        device_code: device_code.map(str::to_owned),
+    })
+}
+
+fn down(state: State, reason: LinkProblem) -> State {
+    State { link: LinkState::Down { since: ago(3), reason }, agent_online: None, ..state }
+}
+
+/// Every screen, and every refusal, by a name for its snapshot.
+pub(crate) fn all() -> Vec<(&'static str, State)> {
+    let administrator = || ("admin-consent".to_owned(), vec![90_094]);
+    vec![
+        ("checking", State::default()),
+        ("checking_paired", State { hello_since: Some(now()), heard: None, ..heard(Health::Connected) }),
+        ("not_paired", State { pairing: Pairing::Missing, ..State::default() }),
+        ("invited", State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() }),
+        (
+            "invited_replacing",
+            State { offer: Some(Offer { replaces: Some("Old Rocky".into()), ..offer() }), ..paired() },
+        ),
+        ("pairing", State { flow: Flow::Pairing, offer: Some(offer()), ..State::default() }),
+        ("not_connected", paired()),
+        ("starting", flow(Flow::Starting { id: 1 })),
+        ("waiting", waiting(None)),
+        ("waiting_device_code", waiting(Some("ABCD-EFGH"))),
+        ("handing_over_signed_in", flow(Flow::Finishing { id: 1, signed_in: true, checked: false })),
+        ("handing_over_sealed", State { delivery: delivery(false), ..paired() }),
+        ("handing_over_delivered", State { delivery: delivery(true), ..paired() }),
+        ("connected", heard(Health::Connected)),
+        ("connected_retrying", heard(Health::Retrying)),
+        ("agent_offline", State { agent_online: Some(false), ..heard(Health::Connected) }),
+        ("agent_offline_pending", State { agent_online: Some(false), delivery: delivery(true), ..paired() }),
+        ("no_network", down(heard(Health::Connected), LinkProblem::Unreachable)),
+        ("broker_not_secure", down(heard(Health::Connected), LinkProblem::NotSecure)),
+        ("broker_refused", down(heard(Health::Connected), LinkProblem::Refused)),
+        ("reconnect", heard(Health::ReconnectNeeded)),
+        ("wrong_account", flow(Flow::WrongAccount { signed_in_as: "bob@fabrikam.example".into() })),
+        ("blocked", {
+            let (reason, aadsts) = administrator();
+            flow(Flow::Blocked { reason, aadsts })
+        }),
+        ("blocked_by_agent", heard(Health::Blocked)),
+        (
+            "keyring_locked",
+            State {
+                pairing: Pairing::NoKeys { problem: KeysProblem::Locked, since: now() },
+                ..State::default()
+            },
+        ),
+        ("keyring_unavailable", failed(KeysProblem::Unavailable)),
+        (
+            "keys_unreadable",
+            State {
+                pairing: Pairing::NoKeys { problem: KeysProblem::Unreadable, since: now() },
+                ..State::default()
+            },
+        ),
+        ("invite_unreadable", State { pairing: Pairing::Missing, ..failed(InviteProblem::Unreadable) }),
+        ("invite_expired", failed(InviteProblem::Expired)),
+        ("invite_forbidden", failed(InviteProblem::Forbidden)),
+        ("invite_used", failed(InviteProblem::Used)),
+        ("timed_out", failed(SignInProblem::TimedOut)),
+        ("port_busy", failed(SignInProblem::PortBusy)),
+        ("provider_unreachable", failed(SignInProblem::NoNetwork)),
+        ("provider_unavailable", failed(SignInProblem::ProviderUnavailable)),
+        ("provider_malformed", failed(SignInProblem::ProviderMalformed)),
+        ("untrusted_signature", failed(SignInProblem::Untrusted(Distrust::Signature))),
+        ("untrusted_algorithm", failed(SignInProblem::Untrusted(Distrust::Algorithm))),
+        ("untrusted_audience", failed(SignInProblem::Untrusted(Distrust::Audience))),
+        ("untrusted_issuer", failed(SignInProblem::Untrusted(Distrust::Issuer))),
+        ("untrusted_nonce", failed(SignInProblem::Untrusted(Distrust::Nonce))),
+        ("untrusted_claims", failed(SignInProblem::Untrusted(Distrust::Claims))),
+        ("untrusted_mixed_up", failed(SignInProblem::Untrusted(Distrust::MixedUp))),
+        ("clock_wrong", failed(SignInProblem::ClockWrong { behind_minutes: Some(12) })),
+        ("clock_wrong_expired", failed(SignInProblem::ClockWrong { behind_minutes: None })),
+        ("wrong_tenant", failed(SignInProblem::WrongTenant)),
+        ("person_unconfirmed", failed(SignInProblem::PersonUnconfirmed)),
+        ("no_lasting_access", failed(SignInProblem::NoLastingAccess)),
+        (
+            "access_missing",
+            failed(SignInProblem::AccessMissing { permissions: vec!["Calendars.Read".into()] }),
+        ),
+        (
+            "operator",
+            failed(SignInProblem::Operator { reason: "client-misconfigured".into(), aadsts: vec![700_016] }),
+        ),
+        ("no_licence", failed(SignInProblem::NoLicence)),
+        ("refused", failed(SignInProblem::Refused("mfa".into()))),
+        ("handoff_refused", failed(Problem::HandoffRefused("terms-mismatch".into()))),
+        ("cannot_save", failed(Problem::CannotSave)),
+    ]
+}

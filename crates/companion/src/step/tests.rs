@@ -1,0 +1,356 @@
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+use super::*;
+use crate::problem::Distrust;
+use crate::samples::{ANA, account, assistant, heard, now, offer, paired};
+use crate::texts::Language;
+use crate::view::{ActionId, Screen, screen, view};
+
+fn act(state: State, command: Command) -> (State, Vec<Effect>) {
+    step(state, Event::Command(command), now())
+}
+
+fn link(state: u8) -> SignInLink {
+    SignInLink::new(&format!("https://login.example/authorize?state={state}").parse().unwrap())
+}
+
+fn until() -> Timestamp {
+    now() + SignedDuration::from_mins(5)
+}
+
+fn waiting_step(then: Then) -> SignInStep {
+    SignInStep::Waiting { link: link(1), until: until(), device_code: None, then }
+}
+
+fn sign_in(state: State, id: u64, step_taken: SignInStep) -> (State, Vec<Effect>) {
+    step(state, Event::SignIn { id, step: step_taken }, now())
+}
+
+fn sealed(generation: u64) -> SignInStep {
+    SignInStep::Sealed { account: ANA, address: "ana@contoso.example".into(), generation }
+}
+
+fn stored(generation: u64) -> Event {
+    Event::Receipt { account: ANA, generation, outcome: Ok(now()) }
+}
+
+fn waiting() -> State {
+    let (state, _) = act(paired(), Command::Connect);
+    sign_in(state, 1, waiting_step(Then::Open)).0
+}
+
+fn screen_of(state: &State) -> Screen {
+    screen(state, now())
+}
+
+/// Shows H15.
+#[test]
+fn a_double_click_on_connect_starts_one_sign_in() {
+    let (state, first) = act(paired(), Command::Connect);
+    assert!(matches!(first.as_slice(), [Effect::StartSignIn(Ask { id: 1, .. })]), "{first:?}");
+    let (state, second) = act(state, Command::Connect);
+    assert_eq!(second, []);
+    let (state, opened) = sign_in(state, 1, waiting_step(Then::Open));
+    assert_eq!(opened, [Effect::OpenBrowser(link(1))]);
+    let (_, third) = act(state, Command::Connect);
+    assert_eq!(third, []);
+}
+
+#[test]
+fn agreeing_to_an_invite_pairs_once_and_goes_straight_on_to_the_browser() {
+    let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
+    let (state, effects) = act(state, Command::AcceptInvite);
+    assert_eq!(effects, [Effect::Pair]);
+    let (state, again) = act(state, Command::AcceptInvite);
+    assert_eq!(again, []);
+    let (state, effects) = step(state, Event::Paired(Ok(assistant())), now());
+    let Some(Effect::StartSignIn(ask)) = effects.last() else { panic!("{effects:?}") };
+    assert_eq!(ask.login_hint.as_deref(), Some("ana@contoso.example"));
+    assert_eq!(screen_of(&state), Screen::Waiting);
+}
+
+/// Shows J1: looking at an invite does nothing else.
+#[test]
+fn an_invite_starts_nothing_before_somebody_agrees() {
+    let state = State { pairing: Pairing::Missing, ..State::default() };
+    let (state, effects) = step(state, Event::InviteRead(Ok(offer())), now());
+    assert_eq!((screen_of(&state), effects), (Screen::Invited, vec![]));
+    let (state, effects) = act(state, Command::DeclineInvite);
+    assert_eq!((screen_of(&state), effects), (Screen::NotPaired, vec![]));
+}
+
+#[test]
+fn an_invite_that_runs_out_while_it_is_looked_at_cannot_be_accepted() {
+    let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
+    let late = offer().expires_at;
+    assert_eq!(state.wake(now()), Some(late));
+    let (state, effects) = step(state, Event::Command(Command::AcceptInvite), late);
+    assert_eq!(effects, []);
+    assert_eq!(state.flow, Flow::Failed(InviteProblem::Expired.into()));
+}
+
+/// Shows J7: opened again, copied fresh, cancelled; and cancelling is not an error.
+#[test]
+fn a_wait_gives_fresh_links_and_can_be_cancelled() {
+    let (state, effects) = act(waiting(), Command::OpenAgain);
+    assert_eq!(effects, [Effect::RenewSignIn { id: 1, then: Then::Open }]);
+    let (state, effects) = act(state, Command::CopyLink);
+    assert_eq!(effects, [Effect::RenewSignIn { id: 1, then: Then::Copy }]);
+    let fresh = SignInStep::Waiting { link: link(2), until: until(), device_code: None, then: Then::Copy };
+    let (state, effects) = sign_in(state, 1, fresh);
+    assert_eq!(effects, [Effect::CopyLink(link(2))]);
+    let (state, effects) = act(state, Command::Cancel);
+    assert_eq!(effects, [Effect::StopSignIn { id: 1 }]);
+    assert_eq!(screen_of(&state), Screen::NotConnected);
+    let (state, _) = sign_in(waiting(), 1, SignInStep::Cancelled);
+    assert_eq!(screen_of(&state), Screen::NotConnected);
+}
+
+/// Shows M18.
+#[test]
+fn nobody_waits_for_ever() {
+    let state = waiting();
+    assert_eq!(state.wake(now()), Some(until()));
+    let (state, effects) = step(state, Event::Tick, until());
+    assert_eq!(effects, [Effect::StopSignIn { id: 1 }]);
+    assert_eq!(state.flow, Flow::Failed(SignInProblem::TimedOut.into()));
+    let (_, effects) = act(state, Command::Retry);
+    assert!(matches!(effects.as_slice(), [Effect::StartSignIn(_)]), "{effects:?}");
+}
+
+#[test]
+fn a_sign_in_sealed_in_the_moment_of_cancelling_is_never_sent() {
+    let (state, _) = act(waiting(), Command::Cancel);
+    let (state, effects) = sign_in(state, 1, sealed(1));
+    assert_eq!(effects, [Effect::Discard { generation: 1 }]);
+    assert_eq!(state.delivery, None);
+}
+
+/// Shows J5.
+#[test]
+fn it_is_connected_only_when_the_assistant_has_said_so() {
+    let (state, _) = sign_in(waiting(), 1, SignInStep::Returned);
+    let (state, _) = sign_in(state, 1, SignInStep::SignedIn);
+    let (state, _) = sign_in(state, 1, SignInStep::Checked);
+    let (state, effects) = sign_in(state, 1, sealed(1));
+    assert_eq!(effects, [Effect::SendPending]);
+    let (state, _) = step(state, Event::Published { generation: 1 }, now());
+    assert_eq!(screen_of(&state), Screen::HandingOver);
+    let (state, _) = step(state, stored(2), now());
+    assert_eq!(screen_of(&state), Screen::HandingOver, "a receipt for something else");
+    let (state, effects) = step(state, stored(1), now());
+    assert_eq!(screen_of(&state), Screen::Connected);
+    assert!(matches!(effects.as_slice(), [Effect::SavePinned(pinned)] if pinned.id == ANA), "{effects:?}");
+}
+
+/// Shows J5: stored is not enough, it must have been refreshed once.
+#[test]
+fn an_assistant_that_is_still_trying_has_not_confirmed_anything() {
+    let (state, _) = sign_in(waiting(), 1, sealed(1));
+    let (state, _) = step(state, Event::AgentState(vec![account(Health::Retrying)]), now());
+    assert_eq!(screen_of(&state), Screen::HandingOver);
+    let (state, effects) = step(state, Event::AgentState(vec![account(Health::Connected)]), now());
+    assert_eq!(screen_of(&state), Screen::Connected, "the state says what the lost receipt said");
+    assert!(effects.contains(&Effect::Discard { generation: 1 }), "{effects:?}");
+}
+
+/// Shows J6.
+#[test]
+fn a_lapse_brings_one_banner_and_one_notification_and_both_go_by_themselves() {
+    let connected = heard(Health::Connected);
+    let claims = Some(r#"{"access_token":{}}"#.to_owned());
+    let expired = Event::AuthExpired { account: ANA, reason: "revoked".into(), claims: claims.clone() };
+    let (state, effects) = step(connected, expired.clone(), now());
+    let notified =
+        |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::NotifyLapse { .. }));
+    assert!(notified(&effects));
+    assert_eq!(screen_of(&state), Screen::Reconnect);
+    assert_eq!(view(&state, now(), Language::English).banner.unwrap().action.id, ActionId::Reconnect);
+
+    let (state, effects) = step(state, expired, now());
+    assert!(!notified(&effects), "delivered twice");
+    let lapsed = Account { claims: claims.clone(), ..account(Health::ReconnectNeeded) };
+    let (state, effects) = step(state, Event::AgentState(vec![lapsed]), now());
+    assert!(!notified(&effects), "and said again as state");
+
+    let (state, effects) = act(state, Command::Reconnect);
+    let [Effect::StartSignIn(ask)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(ask.login_hint.as_deref(), Some("ana@contoso.example"));
+    assert_eq!(ask.claims, claims);
+
+    let (state, _) = sign_in(state, 1, sealed(2));
+    let (state, effects) = step(state, stored(2), now());
+    assert!(effects.contains(&Effect::WithdrawLapse));
+    assert_eq!(screen_of(&state), Screen::Connected);
+    assert_eq!(view(&state, now(), Language::English).banner, None);
+}
+
+#[test]
+fn a_lapse_that_was_notified_in_an_earlier_run_is_not_notified_again() {
+    let lapse = Lapse { account: ANA, generation: 1 };
+    let loaded =
+        Event::Loaded { pairing: heard(Health::Connected).pairing, delivery: None, notified: Some(lapse) };
+    let (state, _) = step(State::default(), loaded, now());
+    let (state, effects) = step(state, Event::AgentState(vec![account(Health::ReconnectNeeded)]), now());
+    assert_eq!(effects, []);
+    let next = Account { generation: 2, ..account(Health::ReconnectNeeded) };
+    let (_, effects) = step(state, Event::AgentState(vec![next]), now());
+    assert!(matches!(effects.as_slice(), [Effect::NotifyLapse { .. }, Effect::SaveLapse(_)]), "{effects:?}");
+}
+
+/// Shows M3.
+#[test]
+fn a_wrong_account_offers_the_choice_of_another_and_fills_in_nothing() {
+    let wrong = SignInProblem::WrongAccount { signed_in_as: "bob@fabrikam.example".into() };
+    let (state, effects) = sign_in(waiting(), 1, SignInStep::Failed(wrong.into()));
+    assert_eq!((screen_of(&state), effects), (Screen::WrongAccount, vec![]));
+    let (_, effects) = act(state, Command::UseDifferentAccount);
+    let [Effect::StartSignIn(ask)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert!(ask.choose_account && ask.login_hint.is_none());
+}
+
+/// Shows J8.
+#[test]
+fn a_locked_keyring_is_tried_again_and_never_replaced() {
+    let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
+    let state = State { pairing: locked, offer: Some(offer()), ..State::default() };
+    let (state, effects) = act(state, Command::AcceptInvite);
+    assert_eq!(effects, [], "new keys would lose those behind the lock");
+    let (state, effects) = act(state, Command::Dismiss);
+    assert_eq!(effects, []);
+    let (_, effects) = step(state, Event::Tick, now() + crate::state::KEYS_RETRY);
+    assert_eq!(effects, [Effect::Load]);
+}
+
+#[test]
+fn an_assistant_that_does_not_answer_is_offline_and_greeted_again_when_it_is_back() {
+    let (state, effects) = step(heard(Health::Connected), Event::LinkUp, now());
+    assert_eq!(effects, [Effect::SayHello, Effect::SendPending]);
+    let later = now() + crate::state::HELLO_PATIENCE;
+    assert_eq!(state.wake(now()), Some(later));
+    assert_eq!(screen(&state, later), Screen::AgentOffline);
+    let (state, _) = step(state, Event::AgentPresence { online: false }, later);
+    let (state, effects) = step(state, Event::AgentPresence { online: true }, later);
+    assert_eq!(effects, [Effect::SayHello, Effect::SendPending]);
+    let (state, _) = step(state, Event::AgentState(vec![account(Health::Connected)]), later);
+    assert_eq!(screen(&state, later), Screen::Connected);
+}
+
+#[test]
+fn an_invite_taken_by_somebody_else_ends_the_pairing_and_the_sign_in() {
+    let state = waiting();
+    let unknown = State { pairing: Pairing::Paired(Assistant { enrolled: false, ..assistant() }), ..state };
+    let (state, effects) = step(unknown, Event::EnrollRefused(InviteProblem::Used), now());
+    assert_eq!(effects, [Effect::StopSignIn { id: 1 }, Effect::Unpair { tell: vec![] }]);
+    assert_eq!(state.flow, Flow::Failed(InviteProblem::Used.into()));
+}
+
+#[test]
+fn what_only_an_administrator_can_change_at_the_assistants_end_is_shown_as_such() {
+    let (state, _) = sign_in(waiting(), 1, sealed(1));
+    let refused = Event::Receipt { account: ANA, generation: 1, outcome: Err("token-protection".into()) };
+    let (state, _) = step(state, refused, now());
+    assert_eq!(screen_of(&state), Screen::Blocked);
+}
+
+fn events() -> impl Strategy<Value = (Event, i64)> {
+    let commands = prop_oneof![
+        Just(Command::AcceptInvite),
+        Just(Command::DeclineInvite),
+        Just(Command::Connect),
+        Just(Command::Cancel),
+        Just(Command::OpenAgain),
+        Just(Command::CopyLink),
+        Just(Command::Reconnect),
+        Just(Command::Disconnect { account: None }),
+        Just(Command::UseDifferentAccount),
+        Just(Command::Retry),
+        Just(Command::Unpair),
+        Just(Command::Dismiss),
+    ];
+    let problems = prop_oneof![
+        Just(Problem::from(SignInProblem::WrongAccount { signed_in_as: "x".into() })),
+        Just(SignInProblem::Administrator { reason: "admin-consent".into(), aadsts: vec![] }.into()),
+        Just(SignInProblem::Untrusted(Distrust::Nonce).into()),
+        Just(Problem::CannotSave),
+    ];
+    let steps = prop_oneof![
+        Just(waiting_step(Then::Open)),
+        Just(SignInStep::Returned),
+        Just(SignInStep::SignedIn),
+        Just(SignInStep::Checked),
+        (1..4u64).prop_map(sealed),
+        Just(SignInStep::Cancelled),
+        problems.prop_map(SignInStep::Failed),
+    ];
+    let healths = prop_oneof![
+        Just(Health::Connected),
+        Just(Health::Retrying),
+        Just(Health::ReconnectNeeded),
+        Just(Health::Blocked),
+        Just(Health::Unknown),
+    ];
+    let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
+    let pairings = prop_oneof![Just(Pairing::Missing), Just(locked), Just(Pairing::Paired(assistant()))];
+    let event = prop_oneof![
+        6 => commands.prop_map(Event::Command),
+        6 => (0..4u64, steps).prop_map(|(id, step)| Event::SignIn { id, step }),
+        1 => pairings.prop_map(|pairing| Event::Loaded { pairing, delivery: None, notified: None }),
+        1 => Just(Event::InviteRead(Ok(offer()))),
+        1 => Just(Event::InviteRead(Err(InviteProblem::Unreadable))),
+        2 => Just(Event::Paired(Ok(assistant()))),
+        1 => Just(Event::Paired(Err(Problem::CannotSave))),
+        1 => Just(Event::LinkUp),
+        1 => Just(Event::LinkDown(LinkProblem::Unreachable)),
+        1 => any::<bool>().prop_map(|online| Event::AgentPresence { online }),
+        1 => Just(Event::Enrolled),
+        1 => Just(Event::EnrollRefused(InviteProblem::Used)),
+        2 => (1..4u64).prop_map(stored),
+        2 => healths.prop_map(|health| Event::AgentState(vec![account(health)])),
+        1 => Just(Event::AgentState(vec![])),
+        1 => Just(Event::AuthExpired { account: ANA, reason: "revoked".into(), claims: None }),
+        1 => Just(Event::Tick),
+    ];
+    (event, 0..90i64)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Shows J5, J7, H15 for every order of events.
+    #[test]
+    fn there_is_always_a_way_on_one_sign_in_at_most_and_no_unfounded_green(
+        history in proptest::collection::vec(events(), 0..60)
+    ) {
+        let mut state = State::default();
+        let mut at = now();
+        let mut running: Option<u64> = None;
+        let mut confirmed = false;
+        for (event, seconds) in history {
+            at += SignedDuration::from_secs(seconds);
+            confirmed |= matches!(&event, Event::Receipt { outcome: Ok(_), .. });
+            confirmed |= matches!(&event, Event::AgentState(all) if all.iter().any(|a| a.health == Health::Connected || a.health == Health::Retrying));
+            let ended = |id| matches!(&event, Event::SignIn { id: of, step: SignInStep::Sealed { .. } | SignInStep::Cancelled | SignInStep::Failed(_) } if *of == id);
+            running = running.filter(|id| !ended(*id));
+            let (next, effects) = step(state, event, at);
+            for effect in effects {
+                match effect {
+                    Effect::StartSignIn(ask) => {
+                        prop_assert_eq!(running, None, "a second sign-in beside one that runs");
+                        running = Some(ask.id);
+                    }
+                    Effect::StopSignIn { id } if running == Some(id) => running = None,
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(running, next.flow.running());
+            let view = view(&next, at, Language::English);
+            let way_on = !view.actions.is_empty() || next.wake(at).is_some() || next.pairing == Pairing::Checking;
+            prop_assert!(way_on, "stuck in {:?}", next);
+            prop_assert!(view.screen != Screen::Connected || confirmed, "green without the assistant's word: {:?}", next);
+            prop_assert!(!view.headline.is_empty());
+            state = next;
+        }
+    }
+}
