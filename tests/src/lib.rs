@@ -4,9 +4,13 @@
 
 pub mod broker;
 pub mod browser;
+pub mod daemon;
+#[cfg(target_os = "linux")]
+pub mod desktop;
 pub mod http_sign_in;
 pub mod private_network;
 pub mod process;
+pub mod program;
 pub mod tenant;
 
 pub use http_sign_in::http_sign_in;

@@ -133,6 +133,8 @@ pub enum Update {
     Removed {
         account: AccountId,
     },
+    /// The connection to the broker came up or went down.
+    Link(crate::status::LinkStatus),
     /// A device used an invite.
     Paired {
         device: Thumbprint,

@@ -9,23 +9,19 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use valetkey_entra::account::AccountId;
-use valetkey_handoff::message::{
-    AccountRef, AccountState, AuthExpired, CacheUpdated, Enrolled, Health as WireHealth, Outcome, Receipt,
-    State,
-};
-use valetkey_handoff::{
-    Code, Digest, Facts as MessageFacts, InviteId, Judgement, Presence, Thumbprint, ToDevice, seal,
-};
+use valetkey_handoff::message::{AccountRef, CacheUpdated, Enrolled, Outcome, Receipt};
+use valetkey_handoff::{Digest, InviteId, Judgement, Presence};
 use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError};
 
-use crate::account_file::{Facts, Verdict};
+use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
-use crate::health::{Health, HealthChange, Update};
+use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
 use crate::intake;
-use crate::progress::{self, Mark, Settled};
+use crate::progress::{self, Mark};
 use crate::registry::{BrokerAccounts, Device, Enrolment, EnrolmentRefused};
 use crate::status::LinkStatus;
+use crate::tell::{Voice, outcome, refused};
 use crate::vault::{Change, VaultError};
 
 impl Agent {
@@ -42,7 +38,8 @@ impl Agent {
         let mut updates = self.updates();
         let (link, mut events) = Link::start(self.with_topics(settings))?;
         self.0.set_link(LinkStatus::Connecting);
-        let desk = Desk { shared: &self.0, link: &link, accounts: &*accounts };
+        let desk =
+            Desk { shared: &self.0, voice: Voice { shared: &self.0, link: &link }, accounts: &*accounts };
         desk.begin().await;
         tokio::select! {
             () = self.0.tokens.keep_fresh(&stop) => {}
@@ -67,7 +64,8 @@ impl Agent {
 
 impl Shared {
     fn set_link(&self, status: LinkStatus) {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = status.clone();
+        self.announcer.tell(Update::Link(status));
     }
 }
 
@@ -85,7 +83,7 @@ enum Stored {
 #[derive(Clone, Copy)]
 struct Desk<'a> {
     shared: &'a Shared,
-    link: &'a Link,
+    voice: Voice<'a>,
     accounts: &'a dyn BrokerAccounts,
 }
 
@@ -122,7 +120,7 @@ impl Desk<'_> {
                         self.shared.set_link(LinkStatus::Up { since: self.shared.clock.now() });
                         // After a restart, or if the broker forgot what was queued, say again how things are.
                         if !std::mem::replace(&mut greeted, true) || !session_present {
-                            self.tell_all();
+                            self.voice.tell_all();
                         }
                     }
                     Some(Event::Down { problem, retry_in }) => self.went_down(&problem.to_string(), retry_in),
@@ -133,13 +131,13 @@ impl Desk<'_> {
                     Some(_) => {}
                 },
                 update = updates.recv() => match update {
-                    Ok(update) => self.pass_on(&update),
-                    Err(RecvError::Lagged(_)) => self.tell_all(),
+                    Ok(update) => self.voice.pass_on(&update),
+                    Err(RecvError::Lagged(_)) => self.voice.tell_all(),
                     Err(RecvError::Closed) => return,
                 },
                 () = self.shared.clock.sleep_until(heartbeat) => {
                     heartbeat = self.shared.clock.now() + self.shared.heartbeat;
-                    self.tell_all();
+                    self.voice.tell_all();
                 }
             }
         }
@@ -147,13 +145,15 @@ impl Desk<'_> {
 
     /// One line per outage, not per attempt.
     fn went_down(&self, problem: &str, retry_in: std::time::Duration) {
-        let mut link = self.shared.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if let LinkStatus::Down { problem: known, .. } = &mut *link {
+        if let LinkStatus::Down { problem: known, .. } =
+            &mut *self.shared.link.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             problem.clone_into(known);
             return;
         }
         tracing::warn!(problem, ?retry_in, "the broker cannot be reached");
-        *link = LinkStatus::Down { since: self.shared.clock.now(), problem: problem.to_owned() };
+        let since = self.shared.clock.now();
+        self.shared.set_link(LinkStatus::Down { since, problem: problem.to_owned() });
     }
 
     async fn receive(&self, delivery: Delivery) {
@@ -170,7 +170,7 @@ impl Desk<'_> {
         let safe = match read {
             Ok(Incoming::Hello(device)) => {
                 self.heard(&device, now);
-                self.tell(&device);
+                self.voice.tell(&device);
                 true
             }
             Ok(Incoming::Cache(device, mark, body)) => {
@@ -184,7 +184,7 @@ impl Desk<'_> {
             Ok(Incoming::Access(device, mark, body)) => {
                 self.heard(&device, now);
                 // Switches for single programs are not kept by this version; it must not look as if they were.
-                self.receipt(&device, &mark, Some(body.account), refused("unsupported"));
+                self.voice.receipt(&device, &mark, Some(body.account), refused("unsupported"));
                 true
             }
             Ok(Incoming::Enrol(invite, enrolment)) => self.enrol(&invite, *enrolment, now).await,
@@ -194,7 +194,7 @@ impl Desk<'_> {
             }
         };
         if safe {
-            self.link.ack(delivery);
+            self.voice.link.ack(delivery);
         }
     }
 
@@ -233,14 +233,14 @@ impl Desk<'_> {
                 self.shared.tokens.prove(account);
             }
             Ok((Stored::Again(verdict), _)) => match outcome(&verdict) {
-                Some(outcome) => self.receipt(device, &told, id, outcome),
+                Some(outcome) => self.voice.receipt(device, &told, id, outcome),
                 None => self.shared.tokens.prove(account),
             },
             Ok((Stored::Refused(why), _)) => {
                 self.report(device, &told, why);
-                self.receipt(device, &told, id, refused(why));
+                self.voice.receipt(device, &told, id, refused(why));
             }
-            Ok((Stored::Done, _)) => self.receipt(device, &told, id, Outcome::Done),
+            Ok((Stored::Done, _)) => self.voice.receipt(device, &told, id, Outcome::Done),
             Err(problem) => {
                 tracing::error!(%account, %problem, "a sign-in could not be stored; the broker keeps it");
                 return false;
@@ -275,13 +275,13 @@ impl Desk<'_> {
         match removed {
             Ok(Stored::Arrived) => {
                 self.shared.tokens.forget(&account);
-                self.receipt(device, &told, Some(id), Outcome::Done);
+                self.voice.receipt(device, &told, Some(id), Outcome::Done);
                 self.shared.announcer.tell(Update::Removed { account });
             }
-            Ok(Stored::Again(_) | Stored::Done) => self.receipt(device, &told, Some(id), Outcome::Done),
+            Ok(Stored::Again(_) | Stored::Done) => self.voice.receipt(device, &told, Some(id), Outcome::Done),
             Ok(Stored::Refused(why)) => {
                 self.report(device, &told, why);
-                self.receipt(device, &told, Some(id), refused(why));
+                self.voice.receipt(device, &told, Some(id), refused(why));
             }
             Err(problem) => {
                 tracing::error!(%account, %problem, "an account could not be removed; the broker keeps the message");
@@ -302,7 +302,7 @@ impl Desk<'_> {
                 }
                 tracing::info!(device = %device.id(), name = %device.name, "a device is paired");
                 let agent_name = self.shared.identity.name.clone();
-                self.send(&device, &Enrolled { agent_name, terms: device.terms.clone() }.into(), now);
+                self.voice.send(&device, &Enrolled { agent_name, terms: device.terms.clone() }.into(), now);
                 self.shared.announcer.tell(Update::Paired { device: device.id() });
             }
             Ok(Enrolment::Refused(why)) => {
@@ -314,7 +314,7 @@ impl Desk<'_> {
                         account: None,
                         outcome: refused(why.code()),
                     };
-                    self.send_to(&keys, &body.into(), now);
+                    self.voice.send_to(&keys, &body.into(), now);
                 }
             }
             Err(problem) => {
@@ -352,132 +352,8 @@ impl Desk<'_> {
     fn heard(&self, device: &Device, now: Timestamp) {
         self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(device.id(), now);
     }
-
-    fn pass_on(&self, update: &Update) {
-        match update {
-            Update::HealthChanged(change) => self.health_changed(change),
-            Update::Settled(settled) => self.settled(settled),
-            Update::Removed { account } => self.tell_devices_of(account),
-            _ => {}
-        }
-    }
-
-    fn health_changed(&self, change: &HealthChange) {
-        let Some(facts) = self.shared.vault.facts(&change.account) else { return };
-        if change.lapsed
-            && let Some(device) = self.shared.registry.device(&facts.device)
-        {
-            let body = AuthExpired {
-                account: reference(&facts.account),
-                reason: code(change.to.reason.as_deref()),
-                claims: change.to.claims.clone(),
-            };
-            self.send(&device, &body.into(), self.shared.clock.now());
-        }
-        self.tell_devices_of(&change.account);
-    }
-
-    fn settled(&self, settled: &Settled) {
-        let Some(device) = self.shared.registry.device(&settled.device) else { return };
-        let Some(outcome) = outcome(&settled.verdict) else { return };
-        let body = Receipt {
-            of: settled.jti,
-            generation: settled.generation,
-            account: Some(reference(&settled.account)),
-            outcome,
-        };
-        self.send(&device, &body.into(), self.shared.clock.now());
-    }
-
-    fn tell_all(&self) {
-        for device in self.shared.registry.devices() {
-            self.tell(&device);
-        }
-    }
-
-    fn tell_devices_of(&self, account: &AccountId) {
-        let Some(facts) = self.shared.vault.facts(account) else { return };
-        for device in self.shared.registry.devices().iter().filter(|d| facts.seen.contains_key(&d.id())) {
-            self.tell(device);
-        }
-    }
-
-    /// How the accounts of a device are.
-    fn tell(&self, device: &Device) {
-        let now = self.shared.clock.now();
-        let id = device.id();
-        let accounts =
-            self.shared.vault.live().iter().filter_map(|facts| account_state(facts, &id)).collect();
-        self.send(device, &State { accounts, at: now }.into(), now);
-    }
-
-    fn receipt(&self, device: &Device, mark: &Mark, account: Option<AccountRef>, outcome: Outcome) {
-        let body = Receipt { of: mark.jti, generation: mark.generation, account, outcome };
-        self.send(device, &body.into(), self.shared.clock.now());
-    }
-
-    fn send(&self, device: &Device, message: &ToDevice, now: Timestamp) {
-        self.send_to(&device.keys, message, now);
-    }
-
-    /// A device that cannot be told hears it in the next `state`; nothing else depends on it.
-    fn send_to(&self, keys: &valetkey_handoff::PublicKeys, message: &ToDevice, now: Timestamp) {
-        let sealed = match seal(&self.shared.identity.keys, keys, &MessageFacts::new(0, now), message) {
-            Ok(sealed) => sealed,
-            Err(problem) => {
-                tracing::error!(%problem, "a message could not be sealed");
-                return;
-            }
-        };
-        let topic = self.shared.topics.outbox(&keys.thumbprint());
-        if let Err(problem) = self.link.publish(topic, sealed.text, Retain::No) {
-            tracing::warn!(%problem, "a message could not be queued for the broker");
-        }
-    }
 }
 
 const CONFLICT: &str = "generation-conflict";
 const OLDER: &str = "older";
 const NOT_YOURS: &str = "not-yours";
-
-fn refused(why: &str) -> Outcome {
-    Outcome::Refused { reason: Code::or_unknown(why) }
-}
-
-/// The receipt for a verdict, if there is one yet.
-fn outcome(verdict: &Verdict) -> Option<Outcome> {
-    match verdict {
-        Verdict::Pending => None,
-        Verdict::Stored { refreshed_at } => Some(Outcome::Stored { refreshed_at: *refreshed_at }),
-        Verdict::Done => Some(Outcome::Done),
-        Verdict::Refused { reason } => Some(refused(reason)),
-    }
-}
-
-fn account_state(facts: &Facts, device: &Thumbprint) -> Option<AccountState> {
-    let seen = facts.seen.get(device)?;
-    let condition = &facts.condition;
-    Some(AccountState {
-        account: reference(&facts.account),
-        username: facts.username.clone(),
-        health: match condition.health {
-            Health::Connected => WireHealth::Connected,
-            Health::Retrying => WireHealth::Retrying,
-            Health::ReconnectNeeded => WireHealth::ReconnectNeeded,
-            Health::Blocked => WireHealth::Blocked,
-        },
-        reason: condition.reason.as_deref().map(Code::or_unknown),
-        claims: condition.claims.clone(),
-        generation: seen.generation,
-        checked_at: facts.refreshed_at,
-        capabilities: facts.capabilities.clone(),
-    })
-}
-
-fn reference(account: &AccountId) -> AccountRef {
-    AccountRef { tid: account.tid, oid: account.oid }
-}
-
-fn code(reason: Option<&str>) -> Code {
-    Code::or_unknown(reason.unwrap_or_default())
-}

@@ -1,0 +1,129 @@
+//! The command line of `valetkey-agent`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use url::Url;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "valetkey-agent",
+    version,
+    about = "Keeps the sign-ins people hand over with Valet Key, renews them, and gives programs what they need",
+    after_help = "Examples:\n  \
+        valetkey-agent init --name \"Ana's assistant\" --client-id 11111111-2222-3333-4444-555555555555\n  \
+        valetkey-agent serve\n  \
+        valetkey-agent invite --email ana@contoso.com\n  \
+        curl -H \"Authorization: Bearer $(valetkey-agent token --account ana@contoso.com)\" \\\n    \
+        https://graph.microsoft.com/v1.0/me/messages\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a person must click Reconnect (or has never connected),\n\
+        4 an administrator or the operator must change something, 5 try again later."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Where keys and sign-ins are kept (default: $STATE_DIRECTORY under systemd, else the system's convention)
+    #[arg(long, global = true, env = "VALETKEY_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The configuration file (default: agent.toml in the state directory)
+    #[arg(long, global = true, env = "VALETKEY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object for a program to read
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the keys and a configuration file to start from
+    #[command(after_help = "Example:\n  valetkey-agent init --name \"Ana's assistant\" \\\n    \
+        --client-id 11111111-2222-3333-4444-555555555555 --tenant organizations")]
+    Init {
+        /// How the assistant introduces itself to people
+        #[arg(long)]
+        name: Option<String>,
+        /// The application (client) id of your app registration
+        #[arg(long)]
+        client_id: Option<String>,
+        /// A tenant id, or organizations, consumers or common
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Run: take in handoffs, renew sign-ins, answer programs
+    #[command(after_help = "Examples:\n  valetkey-agent serve\n  \
+        valetkey-agent serve --broker mqtts://broker.example.com:8883\n\n\
+        Without a broker configured, a mosquitto of the agent's own is run on loopback.")]
+    Serve {
+        /// A broker of yours instead of the agent's own: mqtt, mqtts, ws or wss
+        #[arg(long, env = "VALETKEY_BROKER", value_name = "URL")]
+        broker: Option<Url>,
+    },
+    /// Invite one person: prints a link, a QR code and the four words they will see
+    #[command(after_help = "Examples:\n  valetkey-agent invite --email ana@contoso.com\n  \
+        valetkey-agent invite --email ana@contoso.com --allow mail,calendar --expires 1h --json")]
+    Invite {
+        /// The person's address; nobody else can use the invite
+        #[arg(long)]
+        email: Option<String>,
+        /// What to ask for, e.g. mail,calendar (default: `allow` in the configuration)
+        #[arg(long, value_delimiter = ',')]
+        allow: Vec<String>,
+        /// How long the link is good for: 90s, 10m, 2h, 7d (default: 10m)
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+    },
+    /// List the paired computers, or remove one
+    #[command(after_help = "Examples:\n  valetkey-agent devices\n  valetkey-agent devices --remove 5f0cSq")]
+    Devices {
+        /// Forget this computer: its id, or the beginning of it
+        #[arg(long, value_name = "ID")]
+        remove: Option<String>,
+    },
+    /// List the sign-ins that are held, and how each is
+    #[command(after_help = "Example:\n  valetkey-agent accounts --json")]
+    Accounts,
+    /// Print an access token that is good now
+    #[command(after_help = "Examples:\n  valetkey-agent token --account ana@contoso.com\n  \
+        valetkey-agent token --account ana@contoso.com --resource outlook --json")]
+    Token {
+        /// The address, or the id `accounts` prints; may be left out when there is only one
+        #[arg(long)]
+        account: Option<String>,
+        /// graph, outlook or workiq
+        #[arg(long, default_value = "graph")]
+        resource: String,
+    },
+    /// Write a copy of a sign-in as an MSAL token cache, for one program that reads those
+    #[command(
+        after_help = "Example:\n  valetkey-agent export --account ana@contoso.com --msal cache.json\n\n\
+        The copy is a sign-in of its own from then on: whoever has the file can read that mailbox."
+    )]
+    Export {
+        #[arg(long)]
+        account: Option<String>,
+        /// Where to write it (mode 0600); an existing file is not overwritten
+        #[arg(long, value_name = "FILE")]
+        msal: PathBuf,
+    },
+    /// Forget a sign-in: its tokens are deleted here
+    #[command(after_help = "Example:\n  valetkey-agent remove --account ana@contoso.com\n\n\
+        Microsoft has no way to withdraw one sign-in from outside. To end every sign-in of the person, an\n\
+        administrator revokes their sessions in Microsoft Entra.")]
+    Remove {
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// Whether the agent runs and what it waits for; exit code 3 when a person is needed
+    #[command(after_help = "Example:\n  valetkey-agent status --json")]
+    Status,
+    /// Print a completion script
+    #[command(after_help = "Example:\n  valetkey-agent completions bash > \
+        ~/.local/share/bash-completion/completions/valetkey-agent")]
+    Completions { shell: clap_complete::Shell },
+}

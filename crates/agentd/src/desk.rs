@@ -1,0 +1,200 @@
+//! Answers what commands ask, for the daemon and for a command that runs without one.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use serde::Serialize;
+use serde_json::{Value, json};
+use valetkey_agent::{
+    Agent, AgentError, BrokerAccounts, FindError, InviteRequest, StateDirError, TokenFailure,
+};
+use valetkey_entra::account::AccountId;
+use valetkey_entra::capability::Resource;
+use valetkey_entra::cloud::Cloud;
+use valetkey_handoff::{Terms, Thumbprint};
+
+use crate::config::{Config, parse_duration};
+use crate::control::{Answer, Answers, Problem, Question};
+
+/// An open agent with what the operator configured.
+#[derive(Debug)]
+pub struct Desk {
+    pub agent: Agent,
+    pub config: Config,
+    pub accounts: Arc<dyn BrokerAccounts>,
+}
+
+impl Answers for Desk {
+    async fn answer(&self, question: Question) -> Answer {
+        match self.try_answer(question).await {
+            Ok(value) => Answer::Ok(value),
+            Err(problem) => Answer::Error(problem),
+        }
+    }
+}
+
+impl Desk {
+    async fn try_answer(&self, question: Question) -> Result<Value, Problem> {
+        match question {
+            Question::Invite { email, allow, expires } => self.invite(email, allow, expires).await,
+            Question::Devices => as_json(&self.agent.devices()),
+            Question::RemoveDevice { id } => self.remove_device(&id).await,
+            Question::Accounts => as_json(&self.agent.accounts()),
+            Question::Token { account, resource } => self.token(account.as_deref(), &resource).await,
+            Question::Export { account } => {
+                let cache = self.agent.export_msal(&self.account(account.as_deref())?)?;
+                let text = String::from_utf8_lossy(&cache).into_owned();
+                Ok(json!({ "cache": text }))
+            }
+            Question::Remove { account } => {
+                let removed = self.agent.remove_account(&self.account(account.as_deref())?)?;
+                let mut value = as_json(&removed)?;
+                value["message"] = removed.to_string().into();
+                Ok(value)
+            }
+            Question::Status => as_json(&self.agent.status()),
+        }
+    }
+
+    async fn invite(
+        &self,
+        email: Option<String>,
+        allow: Vec<String>,
+        expires: Option<String>,
+    ) -> Result<Value, Problem> {
+        let Some(client_id) = self.config.client_id.clone() else {
+            return Err(Problem::new(
+                "no-client-id",
+                "no app registration is configured. Set client_id in agent.toml; docs/entra.md says how to get one",
+            ));
+        };
+        let authority = self.config.authority().map_err(|error| Problem::new("configuration", error))?;
+        let graph = matches!(authority.cloud, Cloud::Custom(_)).then(|| authority.cloud.graph().to_string());
+        let expires = expires.as_deref().unwrap_or(&self.config.invite_expires);
+        let expires_in = parse_duration(expires)
+            .and_then(|expires| Ok(SignedDuration::try_from(expires)?))
+            .map_err(|error| Problem::new("expires", error))?;
+        let terms = Terms {
+            email,
+            authority: authority.cloud.login().to_string(),
+            graph,
+            tenant: authority.tenant.to_string(),
+            client_id,
+            capabilities: if allow.is_empty() { self.config.allow.clone() } else { allow },
+        };
+        let request = InviteRequest { expires_in, ..InviteRequest::new(terms) };
+        let invite = self.agent.invite(request, &*self.accounts).await?;
+        let words = {
+            let keys = self.agent.public_keys();
+            // Slow on purpose.
+            tokio::task::spawn_blocking(move || keys.words())
+                .await
+                .map_err(|error| Problem::new("internal", error))?
+        };
+        let link = invite.to_link().map_err(AgentError::from)?;
+        let https = match &self.config.link_base {
+            Some(page) => Some(invite.to_https_link(page).map_err(AgentError::from)?.expose().clone()),
+            None => None,
+        };
+        Ok(json!({
+            "id": invite.id(),
+            "link": link.expose(),
+            "https_link": https,
+            "words": words,
+            "expires_at": invite.expires_at,
+            "email": invite.terms.email,
+            "capabilities": invite.terms.capabilities,
+        }))
+    }
+
+    async fn remove_device(&self, id: &str) -> Result<Value, Problem> {
+        let devices = self.agent.devices();
+        let found: Vec<&Thumbprint> =
+            devices.iter().map(|device| &device.id).filter(|known| known.as_str().starts_with(id)).collect();
+        match found.as_slice() {
+            [one] => {
+                let device = self.agent.remove_device(one, &*self.accounts).await?;
+                Ok(json!({ "removed": device.id(), "name": device.name }))
+            }
+            [] => Err(Problem::new("no-device", format!("no device's id begins with {id:?}"))),
+            several => {
+                Err(Problem::new("ambiguous", format!("{} devices' ids begin with {id:?}", several.len())))
+            }
+        }
+    }
+
+    async fn token(&self, account: Option<&str>, resource: &str) -> Result<Value, Problem> {
+        let resource: Resource = resource.parse().map_err(|error| Problem::new("resource", error))?;
+        let account = self.account(account)?;
+        let token = self.agent.tokens().token(&account, resource, None).await?;
+        Ok(json!({
+            "access_token": token.secret.expose(),
+            "expires_at": token.expires_at,
+            "account": account.to_string(),
+            "resource": resource.id(),
+        }))
+    }
+
+    /// The account a name means; without a name, the only one.
+    fn account(&self, name: Option<&str>) -> Result<AccountId, Problem> {
+        if let Some(name) = name {
+            return Ok(self.agent.find_account(name)?);
+        }
+        let accounts = self.agent.accounts();
+        match accounts.as_slice() {
+            [one] => Ok(one.account),
+            [] => Err(Problem::new(
+                "auth_required",
+                "nobody is connected yet. Make an invite: valetkey-agent invite --email …",
+            )),
+            several => {
+                let names: Vec<&str> = several.iter().map(|account| account.username.as_str()).collect();
+                Err(Problem::new("ambiguous", format!("say which with --account: {}", names.join(", "))))
+            }
+        }
+    }
+}
+
+fn as_json(value: &impl Serialize) -> Result<Value, Problem> {
+    serde_json::to_value(value).map_err(|error| Problem::new("internal", error))
+}
+
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Self {
+        let code = match error {
+            FindError::NotFound { .. } => "no-account",
+            FindError::Ambiguous { .. } => "ambiguous",
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<TokenFailure> for Problem {
+    fn from(failure: TokenFailure) -> Self {
+        Self::new(failure.code(), failure)
+    }
+}
+
+impl From<AgentError> for Problem {
+    fn from(error: AgentError) -> Self {
+        let code = match &error {
+            AgentError::StateDir(StateDirError::Held { .. }) => "held",
+            AgentError::Terms(_) | AgentError::Expiry | AgentError::Invite(_) => "invite",
+            AgentError::NoAccount => "no-account",
+            AgentError::NoDevice => "no-device",
+            AgentError::Broker(_) => "broker",
+            _ => "state",
+        };
+        Self::new(code, error)
+    }
+}
+
+/// What a shell script sees; `--help` lists them.
+pub fn exit_code(problem: &Problem) -> u8 {
+    match problem.code.as_str() {
+        "auth_required" => 3,
+        "blocked" | "no_licence" | "not_covered" => 4,
+        "unavailable" | "storage" => 5,
+        _ => 1,
+    }
+}
