@@ -6,7 +6,7 @@ use anyhow::Context;
 use tauri::{App, AppHandle, Emitter, Manager, RunEvent, async_runtime};
 use tauri_plugin_autostart::MacosLauncher;
 use tauri_plugin_deep_link::DeepLinkExt;
-use valetkey_companion::{Clock, Companion, OsKeyring, Options, Way};
+use valetkey_companion::{Clock, Companion, Options, OsKeyring, Way};
 
 use crate::args::Args;
 use crate::shell::{self, LANGUAGE, Shell};
@@ -46,7 +46,9 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
 fn set_up(app: &mut App, args: Args) -> anyhow::Result<()> {
     let data_dir = match args.data_dir {
         Some(dir) => dir,
-        None => app.path().app_local_data_dir().context("this system has no place for the program's files")?,
+        None => {
+            app.path().app_local_data_dir().context("this system has no place for the program's files")?
+        }
     };
     let (outlets, requests) = tokio::sync::mpsc::unbounded_channel();
     let options = Options {

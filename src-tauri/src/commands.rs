@@ -1,5 +1,7 @@
 //! What the window can ask of the shell. Everything about accounts goes through [`act`] to the companion.
 
+#![allow(clippy::needless_pass_by_value)] // Tauri hands commands their arguments by value.
+
 use serde::Serialize;
 use tauri::{AppHandle, Runtime, State};
 use tauri_plugin_autostart::ManagerExt;

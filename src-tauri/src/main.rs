@@ -15,6 +15,7 @@ mod tray;
 mod tray_host;
 mod window;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,7 +27,11 @@ const LOG_DEFAULT: &str = "warn,valet_key=info,valetkey_companion=info,valetkey_
 fn main() -> ExitCode {
     let args = args::Args::parse();
     let filter = EnvFilter::try_from_env("VALETKEY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     if let Err(problem) = display::check() {
         return fail(&problem);
     }

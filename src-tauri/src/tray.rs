@@ -40,8 +40,11 @@ impl Tray {
             .show_menu_on_left_click(cfg!(target_os = "macos"))
             .on_menu_event(clicked)
             .on_tray_icon_event(|tray, event| {
-                if let TrayIconEvent::Click { button: MouseButton::Left, button_state: MouseButtonState::Up, .. } =
-                    event
+                if let TrayIconEvent::Click {
+                    button: MouseButton::Left,
+                    button_state: MouseButtonState::Up,
+                    ..
+                } = event
                     && !cfg!(target_os = "macos")
                 {
                     window::open(tray.app_handle());

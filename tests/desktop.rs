@@ -1,0 +1,198 @@
+//! The desktop app as a person meets it: a real process on a screen, with a session bus, a keyring and a tray host.
+//! The tray is read and clicked over D-Bus, the window through WebKit's driver.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::TcpListener;
+
+use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Keys, Terms};
+use valetkey_tests::desktop::window::Window;
+use valetkey_tests::desktop::{App, Desktop, Options, binary, start_again};
+
+const NOT_LINKED: &str = "Not linked to an assistant yet";
+
+/// An invite to a broker of the test's own, which only listens.
+struct Invitation {
+    invite: Invite,
+    link: String,
+    broker: TcpListener,
+}
+
+impl Invitation {
+    fn new() -> Self {
+        let broker = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        broker.set_nonblocking(true).unwrap();
+        let port = broker.local_addr().unwrap().port();
+        let invite = Invite {
+            name: "Ana's helper".parse().unwrap(),
+            agent: Keys::generate().public(),
+            broker: BrokerAccess {
+                url: format!("mqtt://127.0.0.1:{port}").parse().unwrap(),
+                username: None,
+                password: None,
+            },
+            secret: InviteSecret::generate(),
+            expires_at: Timestamp::now() + SignedDuration::from_mins(10),
+            terms: Terms {
+                email: Some("ana@contoso.example".into()),
+                authority: format!("http://127.0.0.1:{port}"),
+                graph: None,
+                tenant: "organizations".into(),
+                client_id: "11111111-1111-4111-8111-111111111111".into(),
+                capabilities: vec!["mail".into(), "calendar".into()],
+            },
+        };
+        let link = invite.to_link().unwrap().expose().clone();
+        Self { invite, link, broker }
+    }
+
+    fn was_contacted(&self) -> bool {
+        self.broker.accept().is_ok()
+    }
+}
+
+/// The tray says what is so and offers what can be done, and nothing that makes no sense now. Quit ends the app.
+#[tokio::test]
+async fn a_fresh_start_sits_in_the_tray_and_says_that_nothing_is_linked() -> Result<()> {
+    let desktop = Desktop::start(Options::default()).await?;
+    let mut app = App::start(&desktop, &[])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+    tray.first_line(|line| line == NOT_LINKED).await?;
+    assert_eq!(tray.labels().await?, [NOT_LINKED, "Paste invite", "Open Valet Key", "Help", "Quit"]);
+    let entries = tray.entries().await?;
+    assert!(!entries[0].enabled, "the first line is words, not a button");
+    assert!(!desktop.has_window("Valet Key").await?, "nobody asked for a window");
+
+    tray.click("Paste invite").await?;
+    desktop.window("Valet Key").await?;
+    desktop.picture("Valet Key", "desktop-not-linked").await?;
+    tray.click("Quit").await?;
+    assert_eq!(app.ended().await?, Some(0), "{}", app.log()?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_display_it_says_so_and_ends() -> Result<()> {
+    let output =
+        std::process::Command::new(binary()?).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8(output.stderr)?;
+    assert!(words.contains("there is no display"), "{words}");
+    assert!(!words.contains("panicked"), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_no_tray_is_shown_the_window_opens() -> Result<()> {
+    let desktop = Desktop::start(Options { tray_host: false, ..Options::default() }).await?;
+    let _app = App::start(&desktop, &[])?;
+    desktop.window("Valet Key").await?;
+    Ok(())
+}
+
+/// A link from a chat starts the app a second time: that one hands the link over and ends. The invite is shown, and
+/// before the person agrees nothing is contacted, no browser is opened and no key is made.
+///
+/// Shows J1 (up to the confirmation).
+#[tokio::test]
+async fn a_second_start_hands_its_invite_over_and_nothing_happens_before_consent() -> Result<()> {
+    let invitation = Invitation::new();
+    let desktop = Desktop::start(Options::default()).await?;
+    let mut app = App::start(&desktop, &[])?;
+    let host = desktop.tray_host.as_ref().unwrap();
+    let tray = host.tray().await?;
+    tray.first_line(|line| line == NOT_LINKED).await?;
+
+    let second = start_again(&desktop, &[&invitation.link]).await?;
+    assert!(second.status.success(), "{second:?}");
+    tray.first_line(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
+    desktop.window("Valet Key").await?;
+    assert_eq!(host.count(), 1, "one app, one icon");
+    assert!(!invitation.was_contacted(), "the broker was contacted before consent");
+    assert!(desktop.keyring.as_ref().unwrap().entries().await?.is_empty(), "keys were made before consent");
+    assert!(app.is_running()?);
+    assert!(!app.log()?.contains(&invitation.link["valetkey://invite/".len()..]), "the invite is in the log");
+    Ok(())
+}
+
+/// Closing the window leaves the tray, and the window comes back when the app is started again.
+#[tokio::test]
+async fn closing_the_window_leaves_the_tray() -> Result<()> {
+    let desktop = Desktop::start(Options::default()).await?;
+    let mut app = App::start(&desktop, &["--open"])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+    desktop.close_window("Valet Key").await?;
+    assert!(app.is_running()?);
+    tray.first_line(|line| line == NOT_LINKED).await?;
+
+    start_again(&desktop, &[]).await?;
+    desktop.window("Valet Key").await?;
+    Ok(())
+}
+
+/// A keyring that is locked says nothing about whether anybody is signed in; once it opens, all is as it was.
+///
+/// Shows J8 (keyring locked).
+#[tokio::test]
+async fn a_locked_keyring_is_never_shown_as_signed_out() -> Result<()> {
+    let invitation = Invitation::new();
+    let desktop = Desktop::start(Options::default()).await?;
+    let keyring = desktop.keyring.as_ref().unwrap();
+    let host = desktop.tray_host.as_ref().unwrap();
+    {
+        let window = Window::open(&desktop, &[&invitation.link]).await?;
+        window.headline(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
+        window.click("[data-action=accept_invite]").await?;
+        keyring.wait_for_entry().await?;
+        window.text("#assistant .name").await?;
+        let tray = host.tray().await?;
+        tray.click("Quit").await?;
+        tray.gone().await?;
+    }
+    keyring.lock().await?;
+
+    let _app = App::start(&desktop, &[])?;
+    let tray = host.tray_of_start(2).await?;
+    let line = tray.first_line(|line| line != "Checking…").await?;
+    assert!(line.contains("keyring"), "{line}");
+    assert_eq!(keyring.entries().await?.len(), 1, "the entry is still there");
+
+    keyring.unlock().await?;
+    tray.click("Try again").await?;
+    let line = tray.first_line(|line| !line.contains("keyring") && line != "Checking…").await?;
+    assert_ne!(line, NOT_LINKED);
+    Ok(())
+}
+
+/// The window shows who asks, for whom, for what and until when, and the four words of the agent's keys. A whole pasted
+/// message will do, with the link broken over lines. Esc says no.
+///
+/// Shows J1 (pasting).
+#[tokio::test]
+async fn a_pasted_message_shows_who_asks_for_what_and_escape_declines() -> Result<()> {
+    let invitation = Invitation::new();
+    let desktop = Desktop::start(Options::default()).await?;
+    let window = Window::open(&desktop, &[]).await?;
+    window.headline(|line| line == NOT_LINKED).await?;
+
+    let (start, end) = invitation.link.split_at(70);
+    let message = format!("Hi Ana,\nhere is the link:\n{start}\n{end}\nBest, Tom");
+    window.run("document.getElementById('link').value = arguments[0]", vec![message.into()]).await?;
+    window.click("#paste button").await?;
+    window.headline(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
+    let card = window.text("#invite").await?;
+    for shown in ["ana@contoso.example", "Read your mail", "Read your calendar", "127.0.0.1"]
+        .into_iter()
+        .chain(invitation.invite.agent.words())
+    {
+        assert!(card.contains(shown), "“{shown}” is missing in {card}");
+    }
+    window.picture("desktop-invited").await?;
+
+    window.type_into("body", "\u{e00c}").await?; // WebDriver's Escape
+    window.headline(|line| line == NOT_LINKED).await?;
+    assert!(!invitation.was_contacted());
+    Ok(())
+}
