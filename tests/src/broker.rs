@@ -155,6 +155,21 @@ impl Broker {
         self.launch().await
     }
 
+    /// Returns once what the broker holds now is in its file: an acknowledged message is in memory only for a moment.
+    pub async fn saved(&self) -> Result<()> {
+        let file = self.dir.path().join("mosquitto.db");
+        let written = || fs::metadata(&file).and_then(|metadata| metadata.modified()).ok();
+        let before = written();
+        // mosquitto saves on this signal, into a new file that takes the place of the old one.
+        self.signal("USR1")?;
+        let deadline = Instant::now() + READY_WITHIN;
+        while written() == before {
+            ensure!(Instant::now() < deadline, "mosquitto did not save:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// Stops the process without closing anything: connections stay open and nothing answers.
     pub fn freeze(&self) -> Result<()> {
         self.signal("STOP")

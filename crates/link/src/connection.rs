@@ -179,6 +179,7 @@ impl<'a> Connection<'a> {
 
     /// Begins an orderly end; `false` when there is nobody to take leave of.
     fn leave(&mut self, requests: &impl Requests) -> bool {
+        self.shared.drain_acks(|packet| requests.acknowledge(packet));
         self.leaving = true;
         if self.window == 0 {
             return false;
@@ -288,3 +289,6 @@ impl<'a> Connection<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,8 +90,15 @@ pub(crate) fn from_io(error: &io::Error, phase: Phase) -> Problem {
     match (error.kind(), phase) {
         (io::ErrorKind::InvalidData, _) => Problem::ProtocolError,
         (io::ErrorKind::TimedOut, Phase::Connected) => Problem::Stalled,
-        // An end while connecting: accepted and then hung up on, as brokers do with a protocol they do not speak.
-        (_, Phase::Connected) | (io::ErrorKind::UnexpectedEof, _) => Problem::ClosedByBroker,
+        // While connecting: accepted and then hung up on, as brokers do with a protocol they do not speak.
+        (
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe,
+            Phase::Connecting,
+        )
+        | (_, Phase::Connected) => Problem::ClosedByBroker,
         (_, Phase::Connecting) => Problem::Unreachable,
     }
 }
@@ -148,6 +155,7 @@ mod tests {
     fn a_lost_connection_is_told_from_one_that_never_was() {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(from_io(&reset, Phase::Connected), Problem::ClosedByBroker);
+        assert_eq!(from_io(&reset, Phase::Connecting), Problem::ClosedByBroker);
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(from_io(&refused, Phase::Connecting), Problem::Unreachable);
     }

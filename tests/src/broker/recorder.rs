@@ -32,7 +32,9 @@ pub struct Recorder {
 
 impl Recorder {
     pub(super) async fn start(arguments: &[String], topic_filter: &str) -> Result<Self> {
-        let mut child = Command::new("mosquitto_sub")
+        // Into a pipe, mosquitto_sub says that it is subscribed only with the first message, unless by lines.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub"])
             .args(arguments)
             .args(["-d", "-q", "1", "-F", &format!("{MARK} %r %t %x"), "-t", topic_filter])
             .stdin(Stdio::null())
