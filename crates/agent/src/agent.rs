@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
+use url::Url;
 use valetkey_entra::account::AccountId;
 use valetkey_entra::http::HttpError;
 use valetkey_handoff::{Invite, InviteError, InviteSecret, Label, PublicKeys, Terms, Thumbprint, Topics};
@@ -254,6 +255,11 @@ impl Agent {
         self.0.tokens.forget(account);
         self.0.announcer.tell(Update::Removed { account: *account });
         Ok(Removed { account: *account, username, revoked: false })
+    }
+
+    /// Microsoft Graph's address for this account; each cloud has its own.
+    pub fn graph(&self, account: &AccountId) -> Option<Url> {
+        Some(self.0.vault.facts(account)?.authority.graph().clone())
     }
 
     /// Where programs get tokens.

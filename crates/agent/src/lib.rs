@@ -22,6 +22,7 @@ mod run;
 mod schedule;
 pub mod state_dir;
 mod status;
+mod tell;
 mod token;
 pub mod vault;
 
@@ -35,3 +36,10 @@ pub use registry::{
 pub use state_dir::{StateDir, StateDirError};
 pub use status::{AccountStatus, DeviceStatus, FindError, LinkStatus, Removed, Status};
 pub use token::{AccessToken, TokenFailure, TokenProvider};
+
+// What this crate's own signatures are made of, so that a small agent needs no other dependency.
+pub use tokio_util::sync::CancellationToken;
+pub use valetkey_entra::account::AccountId;
+pub use valetkey_entra::capability::Resource;
+pub use valetkey_handoff::BrokerAccess;
+pub use valetkey_link::{Clock, Settings};

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::future::{BoxFuture, FutureExt, Shared};
-use futures::stream::{self, StreamExt};
+use futures::future::{self, BoxFuture, FutureExt, Shared};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -188,14 +187,16 @@ impl Tokens {
     pub(crate) async fn keep_fresh(&self, stop: &CancellationToken) {
         loop {
             let now = self.0.clock.now();
-            let due: Vec<_> = self.0.schedule().into_iter().filter(|(_, at, _)| *at <= now).collect();
-            let refreshing =
-                stream::iter(due).for_each_concurrent(AT_ONCE, |(account, _, resource)| async move {
-                    // What it comes to is in the account's health.
-                    let _ = self.start(account, Wanted { resource, how: How::Newer }).await;
-                });
-            if stop.run_until_cancelled(refreshing).await.is_none() {
-                return;
+            let mut due = self.0.schedule();
+            due.retain(|(_, at, _)| *at <= now);
+            for batch in due.chunks(AT_ONCE) {
+                let begun = batch
+                    .iter()
+                    .map(|&(account, _, resource)| self.start(account, Wanted { resource, how: How::Newer }));
+                // What they come to is in the accounts' health.
+                if stop.run_until_cancelled(future::join_all(begun)).await.is_none() {
+                    return;
+                }
             }
             let next = self.0.schedule().into_iter().map(|(_, at, _)| at).min();
             let breath = self.0.clock.now() + BREATH;
@@ -243,7 +244,14 @@ fn primary(facts: &Facts) -> Resource {
 impl Inner {
     async fn fly(self: &Arc<Self>, account: AccountId, wanted: &Wanted) -> Result<AccessToken, TokenFailure> {
         let now = self.clock.now();
-        let proven = self.vault.facts(&account).is_some_and(|facts| facts.is_proven());
+        let facts = self.vault.facts(&account).ok_or_else(TokenFailure::never_connected)?;
+        // Whoever was before us may have found out that there is nothing to be had.
+        let blocked_but_due = facts.condition.health == Health::Blocked && wanted.how == How::Newer;
+        if !blocked_but_due {
+            may_serve(&facts, wanted.resource)?;
+        }
+        self.may_try(&account, now)?;
+        let proven = facts.is_proven();
         let held = self.held(&account, wanted.resource).filter(|_| proven);
         match (&wanted.how, held) {
             // Somebody was before us.

@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn of_two_racing_devices_one_wins_and_the_other_is_told() {
-        let Fixture { registry, invite, .. } = fixture();
+        let Fixture { _home, registry, invite, .. } = fixture();
         let contenders: Vec<PublicKeys> = (0..8).map(|_| keys()).collect();
         let outcomes: Vec<Enrolment> = std::thread::scope(|scope| {
             let racing: Vec<_> = contenders
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_winner_may_ask_again_even_late_until_it_is_removed() {
-        let Fixture { registry, invite, .. } = fixture();
+        let Fixture { _home, registry, invite, .. } = fixture();
         let keys = keys();
         assert!(matches!(registry.enrol(&invite, keys.clone(), label(), now()), Ok(Enrolment::Paired(_))));
         assert!(matches!(
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn an_expired_invite_pairs_nobody_and_an_unknown_one_neither() {
-        let Fixture { registry, invite, .. } = fixture();
+        let Fixture { _home, registry, invite, .. } = fixture();
         let refused = |outcome| match outcome {
             Ok(Enrolment::Refused(why)) => why.code(),
             other => panic!("{other:?}"),

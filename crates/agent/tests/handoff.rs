@@ -1,0 +1,324 @@
+//! From a device's sealed sign-in to a token that works, over a real broker and against a real OpenID provider.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::os::unix::fs::MetadataExt;
+
+use support::{Device, World, advance, id, refused_because};
+use valetkey_agent::{Health, TokenFailure, Update};
+use valetkey_handoff::message::{Health as WireHealth, Outcome};
+use valetkey_handoff::{Keys, ToAgent, ToDevice};
+use valetkey_tests::tenant::{ALICE, BOB, NextError};
+
+fn refresh_error(times: u32, error: &NextError) -> NextError {
+    NextError { endpoint: "token", grant: Some("refresh_token"), times: Some(times), ..error.clone() }
+}
+
+/// Shows H4, H18, J5.
+#[tokio::test]
+async fn a_handoff_is_stored_0600_refreshed_once_and_only_then_receipted() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let body = world.sign_in(ALICE).await;
+    assert_eq!(world.refreshes().await, 0);
+
+    let sealed = device.hand_over(&body);
+    let receipt = device.receipt().await;
+
+    assert_eq!((receipt.of, receipt.generation), (sealed.jti, 1));
+    assert!(matches!(receipt.outcome, Outcome::Stored { .. }));
+    assert_eq!(world.refreshes().await, 1, "refreshed exactly once, before the receipt");
+    let meta = std::fs::metadata(world.file(ALICE)).unwrap();
+    let dir = std::fs::metadata(world.state_dir()).unwrap();
+    assert_eq!((meta.mode() & 0o777, dir.mode() & 0o777), (0o600, 0o700));
+
+    let json = world.json(ALICE);
+    for member in ["AccessToken", "RefreshToken", "IdToken", "Account", "AppMetadata", "ValetKey"] {
+        assert!(json[member].is_object(), "{member}");
+    }
+    // What can be read without parsing the cache.
+    let ours = &json["ValetKey"];
+    assert_eq!(ours["format"], 1);
+    assert_eq!(ours["username"], ALICE.username);
+    assert!(ours["expires_at"].is_string() && ours["scopes"].as_array().unwrap().len() >= 3, "{ours}");
+    let accounts = running.agent.accounts();
+    assert_eq!((accounts[0].account, accounts[0].health), (id(ALICE), Health::Connected));
+    assert_eq!(accounts[0].expires_at.to_string(), ours["expires_at"].as_str().unwrap());
+
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(world.refreshes().await, 1, "served from memory");
+    running.stop().await;
+}
+
+/// Shows H5.
+#[tokio::test]
+async fn the_same_bytes_again_bring_the_receipt_again_and_no_write() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let sealed = device.hand_over(&world.sign_in(ALICE).await);
+    let first = device.receipt().await;
+    let before = std::fs::metadata(world.file(ALICE)).unwrap();
+
+    device.send(sealed.as_bytes());
+
+    assert_eq!(device.receipt().await, first);
+    let after = std::fs::metadata(world.file(ALICE)).unwrap();
+    assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+    assert_eq!(world.refreshes().await, 1);
+    running.stop().await;
+}
+
+/// Shows H7, M15.
+#[tokio::test]
+async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing_and_are_reported() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    let good = world.sign_in(ALICE).await;
+    let second = device.hand_over(&good);
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    let stored = std::fs::read(world.file(ALICE)).unwrap();
+
+    // From the right device: answered, so that it stops sending.
+    let mut empty = good.clone();
+    empty.cache = "{}".into();
+    device.hand_over(&empty);
+    assert_eq!(refused_because(&device.receipt().await), "no-refresh-token");
+    let mut damaged = good.clone();
+    damaged.cache = r#"{"RefreshToken": []}"#.into();
+    device.hand_over(&damaged);
+    assert_eq!(refused_because(&device.receipt().await), "damaged");
+    let mut foreign = good.clone();
+    foreign.client_id = "22222222-2222-4222-8222-222222222222".to_owned();
+    device.hand_over(&foreign);
+    assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
+    let mut greedy = good.clone();
+    greedy.capabilities.push("mail-send".to_owned());
+    device.hand_over(&greedy);
+    assert_eq!(refused_because(&device.receipt().await), "capabilities-mismatch");
+    let mut elsewhere = good.clone();
+    elsewhere.authority = "https://login.evil.example/".to_owned();
+    device.hand_over(&elsewhere);
+    assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
+    device.send_as(2, &good.clone().into());
+    assert_eq!(refused_because(&device.receipt().await), "generation-conflict");
+    device.send_as(1, &good.clone().into());
+    assert_eq!(refused_because(&device.receipt().await), "older");
+
+    // From anybody: set aside, not answered.
+    let stranger = Keys::generate();
+    let message: ToAgent = good.clone().into();
+    let forged = valetkey_handoff::seal(
+        &stranger,
+        &running.agent.public_keys(),
+        &valetkey_handoff::Facts::new(99, jiff::Timestamp::now()),
+        &message,
+    )
+    .unwrap();
+    let mut altered = device.seal_as(99, &message).text.into_bytes();
+    let last = altered.len() - 10;
+    altered[last] = if altered[last] == b'A' { b'B' } else { b'A' };
+    for bytes in [b"".as_slice(), b"nonsense", forged.as_bytes(), &altered] {
+        device.send(bytes);
+        running
+            .until("the report of a refused message", |update| {
+                matches!(update, Update::MessageRefused { reason } if !reason.contains('-')).then_some(())
+            })
+            .await;
+    }
+
+    assert_eq!(std::fs::read(world.file(ALICE)).unwrap(), stored, "the good cache survives");
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    let aside = running.agent.state_dir().set_aside().list().unwrap();
+    assert_eq!(aside.len(), 4, "{aside:?}");
+    assert_eq!(running.agent.status().refused_messages, 7 + 4);
+    device.send(second.as_bytes());
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "the last one still counts");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_microsoft_is_out_of_order_the_receipt_waits_and_then_comes() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let body = world.sign_in(ALICE).await;
+    world
+        .tenant
+        .next_error(&refresh_error(
+            2,
+            &NextError { status: Some(503), error: Some("temporarily_unavailable"), ..NextError::default() },
+        ))
+        .await
+        .unwrap();
+
+    device.hand_over(&body);
+    running.until("the handoff is stored", |u| matches!(u, Update::Stored { .. }).then_some(())).await;
+    let accounts = running.agent.accounts();
+    assert_eq!(accounts[0].health, Health::Retrying);
+
+    let receipt = device.receipt().await;
+    assert!(matches!(receipt.outcome, Outcome::Stored { .. }), "{receipt:?}");
+    assert_eq!(world.refreshes().await, 3);
+    running.stop().await;
+}
+
+/// Shows H7: a sign-in that never worked does not end one that does.
+#[tokio::test]
+async fn a_new_sign_in_that_microsoft_refuses_is_told_so_and_the_one_before_goes_on() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    let body = world.sign_in(ALICE).await;
+    let error = NextError {
+        status: Some(400),
+        error: Some("invalid_grant"),
+        code: Some(50_173),
+        ..NextError::default()
+    };
+    world.tenant.next_error(&refresh_error(1, &error)).await.unwrap();
+
+    device.hand_over(&body);
+
+    assert_eq!(refused_because(&device.receipt().await), "revoked");
+    assert_eq!(running.agent.accounts()[0].health, Health::Connected);
+    advance(std::time::Duration::from_secs(7200)).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    let all = device.all_so_far().await;
+    assert!(!all.iter().any(|message| matches!(message, ToDevice::AuthExpired(_))), "{all:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_cannot_pass_its_own_sign_in_off_as_somebody_elses() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let mut body = world.sign_in(BOB).await;
+    // Bob's tokens in a cache that says it is Alice's, without the ID token that says otherwise.
+    let cache = body.cache.expose().replace(BOB.oid, ALICE.oid).replace(BOB.tid, ALICE.tid);
+    let mut cache: serde_json::Value = serde_json::from_str(&cache).unwrap();
+    cache["IdToken"] = serde_json::json!({});
+    body.cache = cache.to_string().into();
+    body.account.id = support::reference(ALICE);
+
+    bobs.hand_over(&body);
+    let why = bobs.receipt().await;
+
+    assert!(matches!(refused_because(&why), "wrong-account" | "revoked" | "expired"), "{why:?}");
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    advance(std::time::Duration::from_secs(7200)).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_devices_with_one_invite_one_is_paired_and_the_other_is_told() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let invite = world.invite(&running.agent, ALICE).await;
+    let mut first = Device::new(&invite).await;
+    let mut second = Device::new(&invite).await;
+    first.enroll(&invite);
+    assert!(matches!(first.next().await, ToDevice::Enrolled(_)));
+    second.enroll(&invite);
+    assert_eq!(refused_because(&second.receipt().await), "invite-used");
+    // The winner's answer may have been lost: it asks again and is answered again.
+    first.enroll(&invite);
+    assert!(matches!(first.next().await, ToDevice::Enrolled(_)));
+    assert_eq!(running.agent.devices().len(), 1);
+    assert_eq!(running.agent.status().open_invites, 0);
+
+    let expired = world.invite(&running.agent, BOB).await;
+    let mut late = Device::new(&expired).await;
+    advance(std::time::Duration::from_secs(601)).await;
+    late.enroll(&expired);
+    assert_eq!(refused_because(&late.receipt().await), "invite-expired");
+    running.stop().await;
+}
+
+/// Shows M16.
+#[tokio::test]
+async fn a_removed_account_loses_its_tokens_and_its_old_sign_ins_do_not_come_back() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let sealed = device.hand_over(&world.sign_in(ALICE).await);
+    device.receipt().await;
+    device.state(|state| !state.accounts.is_empty()).await;
+    let refresh_token =
+        world.json(ALICE)["RefreshToken"].as_object().unwrap().values().next().unwrap()["secret"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+
+    let removed = running.agent.remove_account(&id(ALICE)).unwrap();
+
+    assert!(!removed.revoked);
+    let said = removed.to_string();
+    assert!(said.contains("deleted from this agent") && !said.contains("revoked."), "{said}");
+    device.state(|state| state.accounts.is_empty()).await;
+    let left = std::fs::read_to_string(world.file(ALICE)).unwrap();
+    assert!(!left.contains(&refresh_token));
+    assert_eq!(
+        world.who(&running.agent, ALICE).await,
+        Err(TokenFailure::AuthRequired { reason: "never-connected".to_owned(), never_connected: true })
+    );
+    device.send(sealed.as_bytes());
+    assert_eq!(refused_because(&device.receipt().await), "removed");
+    assert!(running.agent.accounts().is_empty());
+
+    device.hand_over(&world.sign_in(ALICE).await);
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "a new sign-in is welcome");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_disconnect_is_done_once_and_stays_done_over_replays() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let sign_in = device.hand_over(&world.sign_in(ALICE).await);
+    device.receipt().await;
+    let mut stranger = world.pair(&running.agent, BOB).await;
+    stranger.disconnect(ALICE);
+    assert_eq!(refused_because(&stranger.receipt().await), "not-yours");
+
+    let disconnect = device.disconnect(ALICE);
+    assert_eq!(device.receipt().await.outcome, Outcome::Done);
+    assert!(running.agent.accounts().is_empty());
+    device.send(disconnect.as_bytes());
+    assert_eq!(device.receipt().await.outcome, Outcome::Done);
+    device.send(sign_in.as_bytes());
+    assert_eq!(refused_because(&device.receipt().await), "older");
+
+    device.hand_over(&world.sign_in(ALICE).await);
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    device.send(disconnect.as_bytes());
+    assert_eq!(refused_because(&device.receipt().await), "older");
+    assert_eq!(running.agent.accounts().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn hello_is_answered_with_the_state_and_a_heartbeat_comes_unasked() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    device.all_so_far().await;
+    device.hello();
+    let state = device.state(|_| true).await;
+    assert_eq!(state.accounts.len(), 1);
+    assert_eq!((state.accounts[0].health, state.accounts[0].generation), (WireHealth::Connected, 1));
+    let said_at = state.at;
+
+    advance(std::time::Duration::from_secs(4 * 3600 + 1)).await;
+    let four_hours = jiff::SignedDuration::from_hours(4);
+    let heartbeat = device.state(|state| state.at.duration_since(said_at) >= four_hours).await;
+    assert_eq!(heartbeat.accounts[0].account, support::reference(ALICE));
+    running.stop().await;
+}
