@@ -194,7 +194,6 @@ impl Broker {
     }
 
     /// Records everything under `topic_filter` from now on, as a second client; returns once it is subscribed.
-    /// A recorder does not outlive a restart of the broker as a witness: messages in between are not seen.
     pub async fn record(&self, topic_filter: &str) -> Result<Recorder> {
         Recorder::start(&self.harness_arguments(), topic_filter).await
     }

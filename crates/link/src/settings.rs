@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::address::Address;
 use crate::topic;
 
 /// Long enough to be no load, short enough that a dead connection is noticed within two minutes.
@@ -55,8 +56,10 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(url: &str, client_id: impl Into<String>) -> Result<Self, SettingsError> {
+        let url = Url::parse(url).map_err(|_| SettingsError::Url)?;
+        Address::parse(&url)?;
         Ok(Self {
-            url: Url::parse(url).map_err(|_| SettingsError::Url)?,
+            url,
             version: Version::V5,
             client_id: client_id.into(),
             username: None,
@@ -107,7 +110,7 @@ pub enum Version {
 }
 
 /// How to get out of the network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Proxy {
     /// `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, and on Windows and macOS the system's settings. Never for loopback.
     #[default]
@@ -116,6 +119,17 @@ pub enum Proxy {
     Off,
     /// Always through this HTTP proxy (`http` or `https`, credentials in the address).
     Http(Url),
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("System"),
+            Self::Off => f.write_str("Off"),
+            // The address may hold a password.
+            Self::Http(url) => write!(f, "Http({})", url.host_str().unwrap_or_default()),
+        }
+    }
 }
 
 /// One message to be published with QoS 1.

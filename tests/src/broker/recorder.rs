@@ -1,6 +1,7 @@
 //! A second client that writes down every message it sees, byte for byte.
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,6 +15,11 @@ const WAIT: Duration = Duration::from_secs(30);
 /// Marks our lines among the debug lines of `mosquitto_sub -d`, which tell when it is subscribed.
 const MARK: &str = "RECORDED";
 
+/// Seconds for which the broker keeps messages for a recorder that is reconnecting.
+const SESSION_EXPIRY: &str = "600";
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// One message as the broker delivered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -23,7 +29,8 @@ pub struct Recorded {
     pub retained: bool,
 }
 
-/// A running `mosquitto_sub`; it ends when dropped.
+/// A running `mosquitto_sub`; it ends when dropped. It connects again after the broker was away; a broker with
+/// persistence then delivers what was published meanwhile, and may deliver a message twice.
 #[derive(Debug)]
 pub struct Recorder {
     seen: watch::Receiver<Vec<Recorded>>,
@@ -32,10 +39,12 @@ pub struct Recorder {
 
 impl Recorder {
     pub(super) async fn start(arguments: &[String], topic_filter: &str) -> Result<Self> {
+        let id = format!("recorder-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         // Into a pipe, mosquitto_sub says that it is subscribed only with the first message, unless by lines.
         let mut child = Command::new("stdbuf")
             .args(["-oL", "mosquitto_sub"])
             .args(arguments)
+            .args(["-i", &id, "-c", "-x", SESSION_EXPIRY])
             .args(["-d", "-q", "1", "-F", &format!("{MARK} %r %t %x"), "-t", topic_filter])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -94,4 +103,23 @@ fn parse(line: &str) -> Option<Recorded> {
         .map(|i| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok())
         .collect::<Option<Vec<u8>>>()?;
     Some(Recorded { topic: topic.into(), payload, retained: retained == "1" })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::broker::{Broker, BrokerOptions};
+
+    #[tokio::test]
+    async fn a_recorder_sees_what_was_published_while_it_was_connecting_again() {
+        let options = BrokerOptions { persistence: true, ..BrokerOptions::default() };
+        let mut broker = Broker::start(options).await.unwrap();
+        let recorder = broker.record("#").await.unwrap();
+        broker.publish("a b/c", &[0, 255], true).await.unwrap();
+        let first = recorder.wait_for(|message| message.topic == "a b/c").await.unwrap();
+        assert_eq!((first.payload, first.retained), (vec![0, 255], false));
+        broker.saved().await.unwrap();
+        broker.restart().await.unwrap();
+        broker.publish("after", b"", false).await.unwrap();
+        recorder.wait_for(|message| message.topic == "after" && message.payload.is_empty()).await.unwrap();
+    }
 }
