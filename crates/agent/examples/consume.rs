@@ -2,28 +2,25 @@
 //! `consume STATE_DIR BROKER_URL`. Make an invite with `valetkey-agent invite`, or with `Agent::invite`.
 #![allow(clippy::print_stdout, reason = "a program may print")]
 
-use std::sync::Arc;
+use std::{env, sync::Arc};
 
-use valetkey_agent::{Agent, AgentOptions, BrokerAccess, CancellationToken, Health, Resource, Settings};
-use valetkey_agent::{SharedAccess, Update};
+use valetkey_agent::{Agent, AgentOptions, BrokerAccess, CancellationToken, Resource, Settings};
+use valetkey_agent::{Settled, SharedAccess, Update};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (state_dir, broker) =
-        std::env::args().skip(1).zip(std::env::args().skip(2)).next().ok_or("2 arguments")?;
+    let (state_dir, broker) = env::args().skip(1).zip(env::args().skip(2)).next().ok_or("2 arguments")?;
     let agent = Agent::open(AgentOptions::new(state_dir))?;
     let (mut updates, running) = (agent.updates(), agent.clone());
     let settings = Settings::new(&broker, agent.id().as_str())?;
     let access = SharedAccess(BrokerAccess { url: broker.parse()?, username: None, password: None });
     tokio::spawn(async move { running.run(settings, Arc::new(access), CancellationToken::new()).await });
     while let Ok(update) = updates.recv().await {
-        let Update::HealthChanged(change) = update else { continue };
-        if change.to.health == Health::Connected {
-            let token = agent.tokens().token(&change.account, Resource::Graph, None).await?;
-            let mail = agent.graph(&change.account).ok_or("removed")?.join("v1.0/me/messages?$top=1")?;
-            let answer =
-                valetkey_entra::http::client()?.get(mail).bearer_auth(token.secret.expose()).send().await?;
-            println!("{}: {}", change.account, answer.text().await?);
+        if let Update::Settled(Settled { account, .. }) = update {
+            let token = agent.tokens().token(&account, Resource::Graph, None).await?;
+            let mail = agent.graph(&account).ok_or("removed")?.join("v1.0/me/messages?$top=1")?;
+            let request = valetkey_entra::http::client()?.get(mail).bearer_auth(token.secret.expose());
+            println!("{account}: {}", request.send().await?.text().await?);
         }
     }
     Ok(())
