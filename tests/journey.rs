@@ -1,0 +1,170 @@
+//! The whole way: from an invite to a token that works, through expiry and revocation, and back.
+//!
+//! Real parts throughout: the daemon as a process, a certified OpenID provider, mosquitto, Chromium.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use support::{Desk, World};
+use valetkey_companion::Command;
+use valetkey_companion::view::Screen;
+use valetkey_tests::browser::Browser;
+use valetkey_tests::http_sign_in;
+use valetkey_tests::tenant::{ALICE, Lifetimes};
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Shorter than the agent's five minutes of caution, so every call for a token is one across an expiry.
+const ALWAYS_DUE: Lifetimes = Lifetimes { access: Some(60), refresh: None, id: None, refresh_in: None };
+
+/// Shows J1, J2, J3, J5, J6, H4, H5, H6, H9, H12.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_click_to_a_working_token_through_revocation_and_back() {
+    let world = World::with_operators_broker().await;
+    whole_journey(world).await;
+}
+
+/// Shows J1, J2, J5, J6, H4, H12.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_through_the_agents_own_broker() {
+    let world = World::with_own_broker().await;
+    whole_journey(world).await;
+}
+
+async fn whole_journey(world: World) {
+    world.tenant.lifetimes(ALWAYS_DUE).await.unwrap();
+    let mut serving = world.daemon.serve().await.unwrap();
+    let (code, invite) = world.daemon.ask(&["invite", "--email", ALICE.mail]).unwrap();
+    assert_eq!(code, 0, "{invite}");
+    let mut desk = world.desk();
+
+    // The person sees who asks, and the same four words as the operator. Nothing was contacted yet.
+    let link = invite["link"].as_str().unwrap();
+    let asked = desk.accept(link).await.invite.expect("the invite is shown");
+    assert_eq!(asked.agent, "Practice assistant");
+    assert_eq!(asked.email.as_deref(), Some(ALICE.mail));
+    let words: Vec<&str> = invite["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    assert_eq!(asked.words.iter().map(String::as_str).collect::<Vec<_>>(), words);
+
+    // A real browser at the real form.
+    let url = desk.browser().await;
+    let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+    assert_eq!(query["code_challenge_method"], "S256");
+    assert!(!query["state"].is_empty() && !query["nonce"].is_empty());
+    let browser = Browser::start().await.unwrap();
+    let page = browser.sign_in(url.as_str(), ALICE.username).await.unwrap();
+    assert!(page.text.contains(ALICE.mail), "{}", page.text);
+    assert!(page.url.query().is_none(), "the code stays in the address bar: {}", page.url);
+    let connected = desk.screen(Screen::Connected).await;
+    assert!(connected.accounts.iter().any(|account| account.address == ALICE.mail), "{connected:?}");
+    // "Connected" stands for the agent's receipt, which it sends after it has stored and refreshed once.
+    serving.event("stored").await.unwrap();
+    assert!(world.tenant.count("token:refresh_token").await.unwrap() >= 1);
+
+    // Stored for its owner alone.
+    let file = world.daemon.vault_file().unwrap();
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(mode(world.daemon.state_dir()), 0o700);
+    assert_eq!(mode(file.parent().unwrap()), 0o700);
+
+    // A token works, and each one here is got across an expiry: silently, and rotating the file.
+    let before = world.refresh_token();
+    let refreshes = world.tenant.count("token:refresh_token").await.unwrap();
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    assert!(world.tenant.count("token:refresh_token").await.unwrap() > refreshes);
+    assert_ne!(world.refresh_token(), before, "the rotated refresh token is on disk");
+
+    // Revoked: the program is told whose turn it is, and the person is asked once.
+    world.tenant.revoke(ALICE).await.unwrap();
+    for _ in 0..3 {
+        let (code, answer) = world.daemon.ask(&["token", "--account", ALICE.mail]).unwrap();
+        assert_ne!(code, 0);
+        assert_eq!(answer["error"]["code"], "auth_required", "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("Reconnect"), "{answer}");
+    }
+    let asks = desk.screen(Screen::Reconnect).await;
+    assert!(asks.banner.is_some(), "{asks:?}");
+    let lapse = serving.next("a lapse", |line| line["lapsed"] == true).await.unwrap();
+    assert!(lapse["reason"].is_string(), "{lapse}");
+    assert_eq!(serving.count(|line| line["lapsed"] == true), 0, "exactly one");
+    assert_eq!(desk.notices().len(), 1, "one notification a lapse");
+    let (code, status) = world.daemon.ask(&["status"]).unwrap();
+    assert_eq!(code, 3, "a person is needed: {status}");
+
+    // One click, with the address filled in, and the very next call works.
+    desk.click(Command::Reconnect);
+    let url = desk.browser().await;
+    assert!(url.query_pairs().any(|(name, value)| name == "login_hint" && value == ALICE.username), "{url}");
+    browser.sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let well = desk.screen(Screen::Connected).await;
+    assert!(well.banner.is_none(), "{well:?}");
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+    desk.stop().await;
+}
+
+/// Shows J8.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_offline_gets_the_sign_in_when_it_is_back() {
+    let world = World::with_operators_broker().await;
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let mut desk = world.desk();
+    desk.accept(&link).await;
+    let url = desk.browser().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    desk.screen(Screen::AgentOffline).await;
+
+    let serving = world.daemon.serve().await.unwrap();
+    desk.screen(Screen::Connected).await;
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+}
+
+/// Shows J8.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_restarted_in_the_middle_loses_nothing() {
+    let mut world = World::with_operators_broker().await;
+    let mut serving = world.daemon.serve().await.unwrap();
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let mut desk = world.desk();
+    desk.accept(&link).await;
+    let url = desk.browser().await;
+    world.broker().kill();
+    serving.event("offline").await.unwrap();
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    world.broker().restart().await.unwrap();
+    desk.screen(Screen::Connected).await;
+    serving.event("stored").await.unwrap();
+    assert_eq!(serving.count(|line| line["event"] == "stored"), 0, "stored once");
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+}
+
+/// Shows J4, J8, H5.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_companion_that_stops_before_the_receipt_finishes_when_it_is_back_and_nothing_is_doubled() {
+    let world = World::with_operators_broker().await;
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let mut desk = world.desk();
+    desk.accept(&link).await;
+    let url = desk.browser().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    desk.screen(Screen::AgentOffline).await;
+    // Ended with the sealed sign-in in its outbox and no receipt.
+    let (dir, keys) = desk.stop().await;
+
+    let mut serving = world.daemon.serve().await.unwrap();
+    let mut desk = Desk::start(&dir, keys);
+    desk.screen(Screen::Connected).await;
+    serving.event("stored").await.unwrap();
+    assert_eq!(serving.count(|line| line["event"] == "stored"), 0, "stored once");
+    assert_eq!(world.tenant.count("token:authorization_code").await.unwrap(), 1, "signed in once");
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+}
