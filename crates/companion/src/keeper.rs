@@ -72,7 +72,9 @@ impl Keeper {
 
     /// A `hello` is not kept: it only asks.
     pub fn hello(&self, now: Timestamp) -> Result<Sealed, KeepError> {
-        Ok(seal(&self.keys, &self.pairing().get().agent.clone(), &self.facts(now), &ToAgent::from(Hello {}))?)
+        let facts = self.facts(now);
+        let agent = self.pairing().get().agent.clone();
+        Ok(seal(&self.keys, &agent, &facts, &ToAgent::from(Hello {}))?)
     }
 
     fn facts(&self, now: Timestamp) -> Facts {
