@@ -5,7 +5,7 @@
 use std::{env, sync::Arc};
 
 use valetkey_agent::{Agent, AgentOptions, BrokerAccess, CancellationToken, Resource, Settings};
-use valetkey_agent::{Settled, SharedAccess, Update};
+use valetkey_agent::{Settled, SharedAccess, Update, Verdict};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let access = SharedAccess(BrokerAccess { url: broker.parse()?, username: None, password: None });
     tokio::spawn(async move { running.run(settings, Arc::new(access), CancellationToken::new()).await });
     while let Ok(update) = updates.recv().await {
-        if let Update::Settled(Settled { account, .. }) = update {
+        if let Update::Settled(Settled { account, verdict: Verdict::Stored { .. }, .. }) = update {
             let token = agent.tokens().token(&account, Resource::Graph, None).await?;
             let mail = agent.graph(&account).ok_or("removed")?.join("v1.0/me/messages?$top=1")?;
             let request = valetkey_entra::http::client()?.get(mail).bearer_auth(token.secret.expose());

@@ -11,15 +11,6 @@ pub use portable::Folder;
 #[cfg(unix)]
 pub use unix::Folder;
 
-/// Whether a missing directory is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It and its parents.
-    MayCreate,
-    /// It has to be there.
-    Existing,
-}
-
 /// Begins the name of every file that is still being written.
 const TEMPORARY: &str = ".new-";
 

@@ -220,6 +220,48 @@ mod tests {
         assert_eq!(retrying.after(&Outcome::Worked, at(4)).unwrap().health, Health::Connected);
     }
 
+    /// Shows H11.
+    #[test]
+    fn a_change_is_one_log_line_with_its_reason_one_count_and_one_update() {
+        #[derive(Clone, Default)]
+        struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let announcer = Announcer::default();
+        let mut updates = announcer.subscribe();
+        let account = AccountId { tid: uuid::Uuid::nil(), oid: uuid::Uuid::max() };
+        let change = HealthChange {
+            account,
+            from: Health::Connected,
+            to: connected().after(&person("sign-in-frequency"), at(2)).unwrap(),
+            lapsed: true,
+        };
+
+        tracing::subscriber::with_default(subscriber, || {
+            announcer.tell(Update::HealthChanged(change.clone()));
+            announcer.tell(Update::Removed { account });
+        });
+
+        let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        for part in [account.to_string().as_str(), "connected", "reconnect_needed", "sign-in-frequency"] {
+            assert!(lines.contains(part), "{part}: {lines}");
+        }
+        assert_eq!(announcer.changes(), 1);
+        assert_eq!(updates.try_recv().unwrap(), Update::HealthChanged(change));
+    }
+
     #[test]
     fn a_new_reason_is_a_change_that_began_when_the_health_did() {
         let lapsed = connected().after(&person("expired"), at(2)).unwrap();

@@ -7,10 +7,10 @@
 //! [`Agent::open`] takes a state directory, [`Agent::run`] keeps it connected, [`Agent::tokens`] serves tokens, and
 //! [`Agent::updates`] tells what happens.
 
-pub mod account_file;
+mod account_file;
 mod agent;
-pub mod folder;
-pub mod health;
+mod folder;
+mod health;
 mod identity;
 mod inbox;
 mod intake;
@@ -24,10 +24,12 @@ pub mod state_dir;
 mod status;
 mod tell;
 mod token;
-pub mod vault;
+mod vault;
 
+pub use account_file::{AccountFileError, Verdict};
 pub use agent::{Agent, AgentError, AgentOptions, DEFAULT_HEARTBEAT, InviteRequest};
-pub use health::{BlockedBy, Health, HealthChange, Update};
+pub use folder::Folder;
+pub use health::{BlockedBy, Condition, Health, HealthChange, Update};
 pub use identity::IdentityError;
 pub use progress::Settled;
 pub use registry::{
@@ -36,6 +38,7 @@ pub use registry::{
 pub use state_dir::{StateDir, StateDirError};
 pub use status::{AccountStatus, DeviceStatus, FindError, LinkStatus, Removed, Status};
 pub use token::{AccessToken, TokenFailure, TokenProvider};
+pub use vault::{Trouble, VaultError};
 
 // What this crate's own signatures are made of, so that a small agent needs no other dependency.
 pub use tokio_util::sync::CancellationToken;

@@ -15,6 +15,8 @@ use crate::state_dir::{StateDir, StateDirError};
 pub const DEFAULT_EXPIRY: SignedDuration = SignedDuration::from_mins(10);
 /// An invite is a bearer secret; a week is for people on holiday.
 pub const MAX_EXPIRY: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// After its expiry an unused invite's broker credential lives on a little, so that a late device can be told why.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
 /// Spent invites are kept this long, so that a late comer is told why.
 const KEEP_SPENT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
@@ -91,6 +93,9 @@ pub(crate) struct Invited {
     pub expires_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<Thumbprint>,
+    /// Expired unused, and its broker credential has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
 }
 
 /// What became of an enrolment.
@@ -197,10 +202,27 @@ impl Registry {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<(), RegistryError> {
-        let invited = Invited { id: secret.id(), secret, terms, expires_at, used_by: None };
+        let invited = Invited { id: secret.id(), secret, terms, expires_at, used_by: None, over: false };
         self.change(|book| {
             book.invites.retain(|old| old.used_by.is_some() || old.expires_at + KEEP_SPENT > now);
             book.invites.push(invited);
+        })
+    }
+
+    /// Invites that nobody used in time and whose credentials are to end.
+    pub(crate) fn lapsed(&self, now: Timestamp) -> Vec<InviteId> {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let lapsed =
+            book.invites.iter().filter(|i| i.used_by.is_none() && !i.over && i.expires_at + LATE <= now);
+        lapsed.map(|invite| invite.id.clone()).collect()
+    }
+
+    /// Notes that the credential of a lapsed invite has ended.
+    pub(crate) fn end(&self, id: &InviteId) -> Result<(), RegistryError> {
+        self.change(|book| {
+            if let Some(invite) = book.invites.iter_mut().find(|invite| invite.id == *id) {
+                invite.over = true;
+            }
         })
     }
 
@@ -266,138 +288,4 @@ impl Book {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Timestamp {
-        "2026-11-21T12:00:00Z".parse().unwrap()
-    }
-
-    fn minutes(n: i64) -> Timestamp {
-        now() + SignedDuration::from_mins(n)
-    }
-
-    fn terms() -> Terms {
-        Terms {
-            email: Some("ana@contoso.example".into()),
-            authority: "https://login.microsoftonline.com/".into(),
-            graph: None,
-            tenant: "organizations".into(),
-            client_id: "11111111-1111-4111-8111-111111111111".into(),
-            capabilities: vec!["mail".into()],
-        }
-    }
-
-    struct Fixture {
-        _home: tempfile::TempDir,
-        path: std::path::PathBuf,
-        registry: Registry,
-        invite: InviteId,
-    }
-
-    fn fixture() -> Fixture {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("state");
-        let dir = Arc::new(StateDir::open(&path).unwrap());
-        let (registry, _) = Registry::open(dir, now()).unwrap();
-        let secret = InviteSecret::generate();
-        let invite = secret.id();
-        registry.invite(secret, terms(), minutes(10), now()).unwrap();
-        Fixture { _home: home, path, registry, invite }
-    }
-
-    fn keys() -> PublicKeys {
-        valetkey_handoff::Keys::generate().public()
-    }
-
-    fn label() -> Label {
-        Label::tidy("Ana's laptop")
-    }
-
-    #[test]
-    fn of_two_racing_devices_one_wins_and_the_other_is_told() {
-        let Fixture { _home, registry, invite, .. } = fixture();
-        let contenders: Vec<PublicKeys> = (0..8).map(|_| keys()).collect();
-        let outcomes: Vec<Enrolment> = std::thread::scope(|scope| {
-            let racing: Vec<_> = contenders
-                .iter()
-                .map(|keys| scope.spawn(|| registry.enrol(&invite, keys.clone(), label(), now()).unwrap()))
-                .collect();
-            racing.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        let won = outcomes.iter().filter(|outcome| matches!(outcome, Enrolment::Paired(_))).count();
-        let told = outcomes.iter().filter(|o| **o == Enrolment::Refused(EnrolmentRefused::Used)).count();
-        assert_eq!((won, told), (1, 7));
-        assert_eq!(registry.devices().len(), 1);
-    }
-
-    #[test]
-    fn the_winner_may_ask_again_even_late_until_it_is_removed() {
-        let Fixture { _home, registry, invite, .. } = fixture();
-        let keys = keys();
-        assert!(matches!(registry.enrol(&invite, keys.clone(), label(), now()), Ok(Enrolment::Paired(_))));
-        assert!(matches!(
-            registry.enrol(&invite, keys.clone(), label(), minutes(60)),
-            Ok(Enrolment::Again(_))
-        ));
-        registry.remove(&keys.thumbprint()).unwrap().unwrap();
-        assert_eq!(
-            registry.enrol(&invite, keys, label(), minutes(1)).unwrap(),
-            Enrolment::Refused(EnrolmentRefused::Used)
-        );
-    }
-
-    #[test]
-    fn an_expired_invite_pairs_nobody_and_an_unknown_one_neither() {
-        let Fixture { _home, registry, invite, .. } = fixture();
-        let refused = |outcome| match outcome {
-            Ok(Enrolment::Refused(why)) => why.code(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(refused(registry.enrol(&invite, keys(), label(), minutes(10))), "invite-expired");
-        let unknown = InviteSecret::generate().id();
-        assert_eq!(refused(registry.enrol(&unknown, keys(), label(), now())), "invite-unknown");
-        assert!(registry.devices().is_empty());
-    }
-
-    #[test]
-    fn invite_and_device_survive_a_restart_together() {
-        let Fixture { _home, path, registry, invite } = fixture();
-        let keys = keys();
-        registry.enrol(&invite, keys.clone(), label(), now()).unwrap();
-        drop(registry);
-        let dir = Arc::new(StateDir::open(&path).unwrap());
-        let (registry, aside) = Registry::open(dir, now()).unwrap();
-        assert_eq!(aside, None);
-        assert_eq!(registry.device(&keys.thumbprint()).unwrap().terms, terms());
-        assert_eq!(registry.invited(&invite).unwrap().used_by, Some(keys.thumbprint()));
-    }
-
-    /// Shows M17.
-    #[test]
-    fn a_pairing_that_could_not_be_written_has_not_happened() {
-        let Fixture { _home, path, registry, invite } = fixture();
-        std::fs::remove_file(path.join(FILE)).unwrap();
-        std::fs::create_dir(path.join(FILE)).unwrap();
-        registry.enrol(&invite, keys(), label(), now()).unwrap_err();
-        assert!(registry.devices().is_empty());
-        assert_eq!(registry.invited(&invite).unwrap().used_by, None);
-    }
-
-    /// Shows M14, M17.
-    #[test]
-    fn a_damaged_registry_is_set_aside_and_a_newer_one_left_alone() {
-        let home = tempfile::tempdir().unwrap();
-        let dir = Arc::new(StateDir::open(home.path().join("state")).unwrap());
-        dir.replace(FILE, b"{\"format\": 1, \"invites\": [").unwrap();
-        let (registry, aside) = Registry::open(Arc::clone(&dir), now()).unwrap();
-        assert!(registry.devices().is_empty());
-        let aside = dir.set_aside().read(&aside.unwrap()).unwrap().unwrap();
-        assert_eq!(aside.as_slice(), b"{\"format\": 1, \"invites\": [");
-
-        let newer = br#"{"format": 2, "anything": true}"#;
-        dir.replace(FILE, newer).unwrap();
-        assert!(matches!(Registry::open(Arc::clone(&dir), now()), Err(RegistryError::Newer { found: 2 })));
-        assert_eq!(dir.read(FILE).unwrap().unwrap().as_slice(), newer);
-    }
-}
+mod tests;

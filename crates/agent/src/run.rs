@@ -90,6 +90,7 @@ struct Desk<'a> {
 impl Desk<'_> {
     /// What a restart may have interrupted: credentials of devices, and first refreshes.
     async fn begin(&self) {
+        self.end_lapsed_invites().await;
         for device in self.shared.registry.devices() {
             if let Err(problem) = self.accounts.enrolled(&device.invite, &device.id()).await {
                 tracing::error!(device = %device.id(), %problem, "a device has no way into the broker");
@@ -138,7 +139,19 @@ impl Desk<'_> {
                 () = self.shared.clock.sleep_until(heartbeat) => {
                     heartbeat = self.shared.clock.now() + self.shared.heartbeat;
                     self.voice.tell_all();
+                    self.end_lapsed_invites().await;
                 }
+            }
+        }
+    }
+
+    /// Nobody needs the broker credential of an invite that nobody used.
+    async fn end_lapsed_invites(&self) {
+        for invite in self.shared.registry.lapsed(self.shared.clock.now()) {
+            if let Err(problem) = self.accounts.revoke(&invite).await {
+                tracing::error!(%invite, %problem, "the broker credential of an expired invite could not be ended");
+            } else if let Err(problem) = self.shared.registry.end(&invite) {
+                tracing::error!(%invite, %problem, "the end of an invite could not be noted");
             }
         }
     }

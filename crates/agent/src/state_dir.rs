@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::folder::{Folder, Kind};
+use crate::folder::Folder;
 
 /// More than any file this crate writes; a larger one is not ours.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -58,7 +58,7 @@ pub struct StateDir {
 impl StateDir {
     /// Opens `path`, makes it (0700) if it is missing, takes the lock and clears what a crash left half-written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StateDirError> {
-        let root = Folder::open(path.as_ref(), Kind::MayCreate)?;
+        let root = Folder::open(path.as_ref())?;
         let lock = root.lock(LOCK)?;
         let vault = root.sub_folder("vault")?;
         let quarantine = root.sub_folder("quarantine")?;

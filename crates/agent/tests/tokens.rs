@@ -110,6 +110,27 @@ async fn a_revoked_sign_in_is_told_exactly_once_even_over_a_restart_and_a_reconn
     running.stop().await;
 }
 
+/// Shows H6.
+#[tokio::test]
+async fn a_lapse_that_cannot_be_published_is_told_to_programs_all_the_same_and_to_the_device_later() {
+    let mut world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    device.all_so_far().await;
+    world.broker.kill();
+    world.tenant.revoke(ALICE).await.unwrap();
+    advance(2 * HOUR).await;
+
+    let failure = world.who(&running.agent, ALICE).await.unwrap_err();
+
+    let lapsed = TokenFailure::AuthRequired { reason: "revoked".to_owned(), never_connected: false };
+    assert_eq!(failure, lapsed);
+    world.broker.restart().await.unwrap();
+    let state = device.state(|state| state.accounts[0].health == WireHealth::ReconnectNeeded).await;
+    assert_eq!(state.accounts[0].reason.as_ref().unwrap().as_str(), "revoked");
+    running.stop().await;
+}
+
 /// Shows J8: no network is not a lapse, and takes nothing away that still works.
 #[tokio::test]
 async fn while_microsoft_is_out_of_order_the_present_token_goes_on_until_it_ends() {

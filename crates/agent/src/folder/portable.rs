@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Kind, TEMPORARY, is_plain_name, temporary_name};
+use super::{TEMPORARY, is_plain_name, temporary_name};
 use crate::state_dir::{MAX_FILE, StateDirError};
 
 /// A directory of ours.
@@ -16,15 +16,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn open(path: &Path, kind: Kind) -> Result<Self, StateDirError> {
-        if kind == Kind::MayCreate {
-            std::fs::create_dir_all(path).map_err(|e| failed("making", path, e))?;
-        }
+    pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
+        std::fs::create_dir_all(path).map_err(|e| failed("making", path, e))?;
         Ok(Self { path: path.to_owned() })
     }
 
     pub(crate) fn sub_folder(&self, name: &str) -> Result<Self, StateDirError> {
-        Self::open(&self.at(name)?, Kind::MayCreate)
+        Self::open(&self.at(name)?)
     }
 
     /// Where it is, for messages.

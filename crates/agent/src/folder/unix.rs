@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, 
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::{Kind, TEMPORARY, is_plain_name, temporary_name};
+use super::{TEMPORARY, is_plain_name, temporary_name};
 use crate::state_dir::{MAX_FILE, StateDirError};
 
 const DIR_MODE: RawMode = 0o700;
@@ -24,8 +24,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn open(path: &Path, kind: Kind) -> Result<Self, StateDirError> {
-        let made = kind == Kind::MayCreate && make_dir(path)?;
+    pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
+        let made = make_dir(path)?;
         let fd =
             rustix::fs::open(path, dir_flags(), Mode::empty()).map_err(|e| failed("opening", path, e))?;
         Self::checked(fd, path.to_owned(), made)

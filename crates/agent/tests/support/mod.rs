@@ -341,11 +341,16 @@ impl Device {
     async fn receive(&mut self) -> ToDevice {
         within("a message for the device", async {
             loop {
-                if let Event::Message(delivery) = self.events.next().await.unwrap() {
-                    let opened =
-                        open::<ToDevice>(&delivery.payload, &self.agent, &self.keys, Timestamp::now());
-                    self.link.ack(delivery);
-                    return opened.unwrap().message;
+                match self.events.next().await.unwrap() {
+                    Event::Message(delivery) => {
+                        let opened =
+                            open::<ToDevice>(&delivery.payload, &self.agent, &self.keys, Timestamp::now());
+                        self.link.ack(delivery);
+                        return opened.unwrap().message;
+                    }
+                    // As a companion does on every connect: a broker may have forgotten everything.
+                    Event::Up { .. } => self.hello(),
+                    _ => {}
                 }
             }
         })

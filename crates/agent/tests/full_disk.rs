@@ -1,0 +1,78 @@
+//! A disk that takes nothing more, by the process's own file size limit. It is the process's, so this stands alone.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
+use support::{World, advance, id};
+use valetkey_agent::{Health, TokenFailure};
+use valetkey_entra::capability::Resource;
+use valetkey_handoff::message::Outcome;
+use valetkey_tests::tenant::{ALICE, ANA, Reuse};
+
+const INSIDE: &str = "VALETKEY_TEST_WITHOUT_SIGXFSZ";
+
+/// Writing beyond the limit kills a process unless it ignores the signal, and only a shell can do that for us.
+///
+/// Shows M17.
+#[test]
+fn what_cannot_be_saved_is_told_not_handed_out_and_not_lost() {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(with_a_full_disk());
+        return;
+    }
+    let inside = Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; exec "$0" --nocapture"#])
+        .arg(std::env::current_exe().unwrap())
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&inside.stdout), String::from_utf8_lossy(&inside.stderr));
+    assert!(inside.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn with_a_full_disk() {
+    let world = World::new().await;
+    // The worst case: presenting the older refresh token once more would end the sign-in.
+    world.tenant.reuse(Reuse::Strict).await.unwrap();
+    let running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    let mut anas = world.pair(&running.agent, ANA).await;
+    let anas_sign_in = world.sign_in(ANA).await;
+    let before = std::fs::read(world.file(ALICE)).unwrap();
+    let refreshes = world.refreshes().await;
+
+    let free = getrlimit(Limit::Fsize);
+    setrlimit(Limit::Fsize, Rlimit { current: Some(0), maximum: free.maximum }).unwrap();
+    let handed_over = anas.hand_over(&anas_sign_in);
+    anas.hello();
+    let state = anas.state(|_| true).await;
+    assert!(state.accounts.is_empty(), "no receipt, no account");
+    assert!(!world.file(ANA).exists());
+    advance(Duration::from_secs(2 * 3600)).await;
+    let tokens = running.agent.tokens();
+    // The background was first, or we are: either way nothing is handed out.
+    let failure = tokens.token(&id(ALICE), Resource::Graph, None).await.unwrap_err();
+    assert!(
+        matches!(&failure, TokenFailure::Storage { .. } | TokenFailure::Unavailable { .. }),
+        "{failure:?}"
+    );
+    assert!(failure.is_retryable());
+    assert_eq!(std::fs::read(world.file(ALICE)).unwrap(), before);
+    assert_eq!(world.refreshes().await, refreshes + 1);
+
+    setrlimit(Limit::Fsize, free).unwrap();
+    advance(Duration::from_secs(3600)).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(running.agent.accounts()[0].health, Health::Connected);
+    assert_ne!(std::fs::read(world.file(ALICE)).unwrap(), before);
+    anas.send(handed_over.as_bytes());
+    assert!(matches!(anas.receipt().await.outcome, Outcome::Stored { .. }));
+    running.stop().await;
+}
