@@ -54,7 +54,7 @@ async fn across_expiries_the_agent_refreshes_by_itself_and_rotates_the_file() {
     running.stop().await;
 }
 
-/// Shows H6, H9, H11, H12.
+/// Shows H6, H9, H11.
 #[tokio::test]
 async fn a_revoked_sign_in_is_told_exactly_once_even_over_a_restart_and_a_reconnect_makes_the_next_call_work()
 {
