@@ -25,7 +25,7 @@ const LAPSE: &str = "lapse";
 /// What a task of the hands brings back to them.
 pub(crate) enum Done {
     Loaded(Result<Session, Pairing>),
-    InviteRead(Result<(Invite, Offer), InviteProblem>),
+    InviteRead(Result<Box<(Invite, Offer)>, InviteProblem>),
     Paired(Result<Session, (Problem, Option<Session>)>),
 }
 
@@ -92,7 +92,8 @@ impl Hands {
                 }
             }
             Done::InviteRead(Err(problem)) => Event::InviteRead(Err(problem)),
-            Done::InviteRead(Ok((invite, mut offer))) => {
+            Done::InviteRead(Ok(read)) => {
+                let (invite, mut offer) = *read;
                 offer.replaces = self.session.as_ref().and_then(|session| session.replaced_by(&invite));
                 self.offered = Some(invite);
                 Event::InviteRead(Ok(offer))
@@ -115,7 +116,9 @@ impl Hands {
             Effect::Load => self.load(),
             Effect::ReadInvite(link) => {
                 let (clock, policy) = (self.options.clock.clone(), self.options.policy_file.clone());
-                self.spawn(async move { Done::InviteRead(invite::read(link, policy, clock.now()).await) });
+                self.spawn(async move {
+                    Done::InviteRead(invite::read(link, policy, clock.now()).await.map(Box::new))
+                });
             }
             Effect::Pair => self.pair(),
             Effect::StartSignIn(ask) => self.start_sign_in(ask),
@@ -142,7 +145,7 @@ impl Hands {
             Effect::SaveEnrolled => self.with_session(|session| session.change(|p| p.enrolled = true)),
             Effect::SavePinned(pinned) => self.with_session(|s| s.change(|p| p.pinned = Some(pinned.into()))),
             Effect::SaveLapse(lapse) => {
-                self.with_session(|s| s.change(|p| p.notified = lapse.map(Into::into)))
+                self.with_session(|s| s.change(|p| p.notified = lapse.map(Into::into)));
             }
         }
     }

@@ -95,8 +95,8 @@ pub(crate) fn heard(health: Health) -> State {
     }
 }
 
-fn delivery(delivered: bool) -> Option<Delivery> {
-    Some(Delivery { account: ANA, address: "ana@contoso.example".into(), generation: 1, delivered })
+fn delivery(delivered: bool) -> Delivery {
+    Delivery { account: ANA, address: "ana@contoso.example".into(), generation: 1, delivered }
 }
 
 fn flow(flow: Flow) -> State {
@@ -144,12 +144,15 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("waiting", waiting(None)),
         ("waiting_device_code", waiting(Some("ABCD-EFGH"))),
         ("handing_over_signed_in", flow(Flow::Finishing { id: 1, signed_in: true, checked: false })),
-        ("handing_over_sealed", State { delivery: delivery(false), ..paired() }),
-        ("handing_over_delivered", State { delivery: delivery(true), ..paired() }),
+        ("handing_over_sealed", State { delivery: Some(delivery(false)), ..paired() }),
+        ("handing_over_delivered", State { delivery: Some(delivery(true)), ..paired() }),
         ("connected", heard(Health::Connected)),
         ("connected_retrying", heard(Health::Retrying)),
         ("agent_offline", State { agent_online: Some(false), ..heard(Health::Connected) }),
-        ("agent_offline_pending", State { agent_online: Some(false), delivery: delivery(true), ..paired() }),
+        (
+            "agent_offline_pending",
+            State { agent_online: Some(false), delivery: Some(delivery(true)), ..paired() },
+        ),
         ("no_network", down(heard(Health::Connected), LinkProblem::Unreachable)),
         ("broker_not_secure", down(heard(Health::Connected), LinkProblem::NotSecure)),
         ("broker_refused", down(heard(Health::Connected), LinkProblem::Refused)),

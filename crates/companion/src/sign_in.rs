@@ -95,7 +95,7 @@ impl SignIn {
 
     fn asked(&self) -> Result<Asked, Ended> {
         // Invites are checked when they are read; an agent may still ask for what this version does not know.
-        let unknown = |_| SignInProblem::Operator { reason: "terms".into(), aadsts: Vec::new() };
+        let unknown = |()| SignInProblem::Operator { reason: "terms".into(), aadsts: Vec::new() };
         let cloud = Cloud::from_addresses(&self.terms.authority, self.terms.graph.as_deref())
             .map_err(|_| unknown(()))?;
         let tenant = self.terms.tenant.parse().map_err(|_| unknown(()))?;

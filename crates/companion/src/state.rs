@@ -46,6 +46,7 @@ pub struct State {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a program")]
 pub enum Pairing {
     /// Not looked yet.
     #[default]

@@ -142,7 +142,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         }
         Event::Command(command) => state.command(command, now, &mut effects),
         Event::InviteRead(Ok(offer)) if offer.expires_at <= now => {
-            state.refuse_invite(InviteProblem::Expired)
+            state.refuse_invite(InviteProblem::Expired);
         }
         Event::InviteRead(Ok(offer)) => {
             if state.flow != Flow::Pairing {

@@ -148,6 +148,13 @@ pub enum Text<'a> {
         address: &'a str,
     },
 
+    // The terminal.
+    TerminalLink,
+    TerminalNotAsked,
+    TerminalDeclined,
+    TerminalLater,
+    TerminalUnpaired,
+
     // Pages in the browser.
     PageSignedIn {
         address: &'a str,

@@ -30,6 +30,8 @@ pub struct View {
     /// Latest first.
     pub activity: Vec<ActivityLine>,
     pub copy_text: Option<String>,
+    /// The closed code of a problem, for support and scripts; never shown on its own.
+    pub code: Option<String>,
     pub labels: BTreeMap<&'static str, String>,
 }
 
@@ -195,10 +197,9 @@ pub fn screen(state: &State, now: Timestamp) -> Screen {
         Some(Health::Blocked) => Screen::Blocked,
         Some(Health::Connected | Health::Retrying) if away => Screen::AgentOffline,
         Some(Health::Connected | Health::Retrying) => Screen::Connected,
-        Some(Health::Unknown) => Screen::Checking,
         None if state.heard.is_some() || assistant.pinned.is_none() => Screen::NotConnected,
         None if away => Screen::AgentOffline,
-        None => Screen::Checking,
+        Some(Health::Unknown) | None => Screen::Checking,
     }
 }
 

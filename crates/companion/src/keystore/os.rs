@@ -29,6 +29,7 @@ impl OsKeyring {
     }
 
     /// With another time limit, for a test that waits for it.
+    #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }

@@ -49,7 +49,7 @@ pub(super) fn say(text: Text<'_>) -> String {
              for a new invite."
                 .into()
         }
-        Text::Reconnect => "Microsoft needs you to sign in again".into(),
+        Text::Reconnect | Text::LapseTitle => "Microsoft needs you to sign in again".into(),
         Text::WrongAccount { signed_in_as, wanted } => {
             format!("You signed in as {signed_in_as}, but this is for {wanted}")
         }
@@ -90,7 +90,6 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::DidBlock { address } => format!("An administrator's setting stopped access to {address}"),
         Text::DidDisconnect { address } => format!("Your assistant no longer has access to {address}"),
         Text::DidCancel => "Signing in was cancelled; nothing was sent".into(),
-        Text::LapseTitle => "Microsoft needs you to sign in again".into(),
         Text::LapseBody { address } => {
             format!("Your assistant can't read {address} until you do. Open Valet Key and choose Reconnect.")
         }
@@ -107,6 +106,14 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::PageCancelled => "Sign-in cancelled".into(),
         Text::PageCancelledDetail => "Nothing was sent. You can close this tab, and connect whenever you like.".into(),
         Text::PageProblem => "Signing in didn't work".into(),
+        Text::TerminalLink => "If no browser opens, open this address yourself:".into(),
+        Text::TerminalNotAsked => "Nobody can be asked here. To agree without being asked, add --yes.".into(),
+        Text::TerminalDeclined => "Nothing was linked and nothing was sent.".into(),
+        Text::TerminalLater => {
+            "It is sealed and kept on this computer; run `valetkey-cli connect` to send it when your assistant is back."
+                .into()
+        }
+        Text::TerminalUnpaired => "This computer is not linked to an assistant any more.".into(),
         Text::PageOldLink => "This sign-in link isn't in use any more".into(),
         Text::PageBack => "You can close this tab and go back to Valet Key.".into(),
     }
@@ -322,7 +329,7 @@ fn sign_in_remedy(problem: &SignInProblem) -> String {
         }
         SignInProblem::AccessMissing { permissions } => {
             format!(
-                "Nothing was sent. Missing: {}. Try again, and accept everything you agree with.",
+                "Nothing was sent, because this is missing: {}. Try again, and accept all that you agree with.",
                 permissions.join(", ")
             )
         }

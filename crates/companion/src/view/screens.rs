@@ -44,6 +44,7 @@ pub fn view(state: &State, now: Timestamp, language: Language) -> View {
         accounts: accounts(state, language),
         activity: activity(state, language),
         copy_text: painter.copy_text(screen),
+        code: painter.problem().filter(|_| screen == Screen::Error).map(|problem| problem.to_string()),
         labels: labels(language),
     }
 }

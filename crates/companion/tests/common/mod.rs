@@ -1,0 +1,309 @@
+//! A companion, and an agent made of the handoff's own parts: it opens what a real one opens, and answers as it is told.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use url::Url;
+use valetkey_companion::view::{Screen, View};
+use valetkey_companion::{
+    Clock, Command, Companion, Handle, InviteLink, KeyStore, Language, MemoryKeyStore, Options, Outlet, Way,
+};
+use valetkey_handoff::message::{AccountState, CacheUpdated, Enrolled, Health, Outcome, Receipt, State};
+use valetkey_handoff::{
+    BrokerAccess, Code, Digest, Facts, Header, Invite, InviteSecret, Keys, Label, Presence, PublicKeys,
+    Terms, ToAgent, ToDevice, Topic, Topics, open, open_enroll, seal,
+};
+use valetkey_link::{Event, Events, Link, Publish, Retain, Settings};
+
+/// What a test waits for at most. Everything here is on one machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const CLIENT_ID: &str = "11111111-1111-4111-8111-111111111111";
+
+pub fn terms(origin: &str, tenant: &str, email: &str) -> Terms {
+    Terms {
+        email: Some(email.into()),
+        authority: origin.into(),
+        graph: Some(origin.into()),
+        tenant: tenant.into(),
+        client_id: CLIENT_ID.into(),
+        capabilities: vec!["mail".into(), "calendar".into()],
+    }
+}
+
+/// The other side, as far as a companion can see it.
+pub struct Agent {
+    pub keys: Keys,
+    pub invite: Invite,
+    topics: Topics,
+    link: Link,
+    events: Events,
+    pub device: Option<PublicKeys>,
+}
+
+impl Agent {
+    pub fn start(broker: &str, terms: Terms) -> Self {
+        Self::with_keys(Keys::generate(), broker, terms)
+    }
+
+    pub fn with_keys(keys: Keys, broker: &str, terms: Terms) -> Self {
+        let invite = Invite {
+            name: Label::tidy("Rocky"),
+            agent: keys.public(),
+            broker: BrokerAccess { url: broker.parse().unwrap(), username: None, password: None },
+            secret: InviteSecret::generate(),
+            expires_at: Timestamp::now() + SignedDuration::from_mins(10),
+            terms,
+        };
+        let topics = Topics::new(keys.thumbprint());
+        let (link, events) = Link::start(settings(broker, &keys, &topics)).unwrap();
+        Self { keys, invite, topics, link, events, device: None }
+    }
+
+    pub fn link_of_invite(&self) -> String {
+        self.invite.to_link().unwrap().expose().clone()
+    }
+
+    /// Stops serving; what is sent meanwhile waits at the broker.
+    pub async fn stop(self) -> (Keys, Invite, Option<PublicKeys>) {
+        self.link.stop().await;
+        (self.keys, self.invite, self.device)
+    }
+
+    /// The next message from the device; an enrolment is answered on the way.
+    pub async fn next(&mut self) -> (Header, ToAgent, Digest) {
+        tokio::time::timeout(PATIENCE, async {
+            loop {
+                match self.events.next().await.expect("the agent's link has ended") {
+                    Event::Message(delivery) => {
+                        let message = self.take(&delivery.topic, &delivery.payload);
+                        self.link.ack(delivery);
+                        if let Some(message) = message {
+                            return message;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await
+        .expect("no message from the device")
+    }
+
+    /// The next handoff; a `hello` on the way is answered with no accounts.
+    pub async fn next_handoff(&mut self) -> (Header, CacheUpdated, Digest) {
+        loop {
+            match self.next().await {
+                (header, ToAgent::CacheUpdated(body), digest) => return (header, body, digest),
+                (_, ToAgent::Hello(_), _) => self.say_state(Vec::new()),
+                other => panic!("not expected here: {:?}", other.0),
+            }
+        }
+    }
+
+    fn take(&mut self, topic: &str, payload: &[u8]) -> Option<(Header, ToAgent, Digest)> {
+        match self.topics.parse(topic).expect("a topic of this agent") {
+            Topic::Enroll(_) => {
+                let enrolment = open_enroll(payload, &self.invite.secret, &self.keys, Timestamp::now())
+                    .expect("an enrolment");
+                self.device = Some(enrolment.device);
+                let name = self.invite.name.clone();
+                self.say(Enrolled { agent_name: name, terms: self.invite.terms.clone() }.into());
+                None
+            }
+            Topic::In(_) => {
+                let device = self.device.as_ref().expect("a device that enrolled first");
+                let opened =
+                    open::<ToAgent>(payload, device, &self.keys, Timestamp::now()).expect("a message");
+                Some((opened.header, opened.message, opened.digest))
+            }
+            _ => None,
+        }
+    }
+
+    pub fn say(&self, message: ToDevice) {
+        let device = self.device.as_ref().expect("a device");
+        let sealed = seal(&self.keys, device, &Facts::new(0, Timestamp::now()), &message).unwrap();
+        self.link.publish(self.topics.outbox(&device.thumbprint()), sealed.text, Retain::No).unwrap();
+    }
+
+    pub fn say_stored(&self, header: &Header, body: &CacheUpdated) {
+        self.say(
+            Receipt {
+                of: header.jti,
+                generation: header.generation,
+                account: Some(body.account.id),
+                outcome: Outcome::Stored { refreshed_at: Timestamp::now() },
+            }
+            .into(),
+        );
+    }
+
+    pub fn say_refused(&self, header: &Header, reason: &str) {
+        let outcome = Outcome::Refused { reason: Code::or_unknown(reason) };
+        self.say(Receipt { of: header.jti, generation: header.generation, account: None, outcome }.into());
+    }
+
+    pub fn say_state(&self, accounts: Vec<AccountState>) {
+        self.say(State { accounts, at: Timestamp::now() }.into());
+    }
+}
+
+pub fn account_state(
+    body: &CacheUpdated,
+    generation: u64,
+    health: Health,
+    reason: Option<&str>,
+) -> AccountState {
+    AccountState {
+        account: body.account.id,
+        username: body.account.username.clone(),
+        health,
+        reason: reason.map(Code::or_unknown),
+        claims: None,
+        generation,
+        checked_at: Some(Timestamp::now()),
+        capabilities: body.capabilities.clone(),
+    }
+}
+
+fn settings(broker: &str, keys: &Keys, topics: &Topics) -> Settings {
+    let presence = |presence: Presence| {
+        Publish::new(topics.presence(&keys.thumbprint()), presence.as_bytes(), Retain::Yes)
+    };
+    let mut settings = Settings::new(broker, keys.thumbprint().as_str()).unwrap();
+    settings.subscriptions = vec![topics.all_inboxes(), topics.all_enrolls()];
+    settings.birth = Some(presence(Presence::Online));
+    settings.last_will = Some(presence(Presence::Offline));
+    settings
+}
+
+/// A companion whose shell is the test.
+pub struct Person {
+    pub companion: Option<Handle>,
+    pub outlets: mpsc::UnboundedReceiver<Outlet>,
+    pub keys: MemoryKeyStore,
+    pub dir: TempDir,
+    pub clock: Clock,
+    pub way: Way,
+    pub policy: Option<std::path::PathBuf>,
+}
+
+impl Person {
+    pub fn new() -> Self {
+        Self::with_clock(Clock::system())
+    }
+
+    pub fn with_clock(clock: Clock) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let outlets = mpsc::unbounded_channel().1;
+        let way = Way::Browser { port: None };
+        Self { companion: None, outlets, keys: MemoryKeyStore::default(), dir, clock, way, policy: None }
+    }
+
+    /// Starts the program, or starts it again with what it left on the disk and in the keyring.
+    pub fn start(&mut self) {
+        let (outlets, received) = mpsc::unbounded_channel();
+        self.outlets = received;
+        self.companion = Some(Companion::start(Options {
+            data_dir: self.dir.path().to_owned(),
+            keys: Arc::new(self.keys.clone()) as Arc<dyn KeyStore>,
+            outlets,
+            clock: self.clock.clone(),
+            language: Language::English,
+            device_name: "a test".into(),
+            sign_in: self.way,
+            policy_file: self.policy.clone(),
+            broker_ca: None,
+        }));
+    }
+
+    pub fn send(&self, command: Command) {
+        self.companion.as_ref().unwrap().send(command);
+    }
+
+    pub async fn until(&self, what: &str, wanted: impl Fn(&View) -> bool) -> View {
+        let mut views = self.companion.as_ref().unwrap().views();
+        match tokio::time::timeout(PATIENCE, views.wait_for(|view| wanted(view))).await {
+            Ok(view) => view.unwrap().clone(),
+            Err(_) => {
+                let view = self.view();
+                panic!(
+                    "waited in vain for {what}; shown is {:?}: {} {:?}",
+                    view.screen, view.headline, view.detail
+                )
+            }
+        }
+    }
+
+    pub async fn until_screen(&self, screen: Screen) -> View {
+        self.until(&format!("{screen:?}"), |view| view.screen == screen).await
+    }
+
+    pub fn view(&self) -> View {
+        self.companion.as_ref().unwrap().views().borrow().clone()
+    }
+
+    /// Opens the invite and agrees to it.
+    pub async fn agree_to(&self, link: &str) {
+        self.until("the end of checking", |view| view.screen != Screen::Checking).await;
+        self.send(Command::PasteInvite { link: InviteLink::new(link) });
+        self.until_screen(Screen::Invited).await;
+        self.send(Command::AcceptInvite);
+    }
+
+    /// The address that the browser is opened with.
+    pub async fn browser_opens(&mut self) -> Url {
+        self.outlet("a browser", |outlet| match outlet {
+            Outlet::OpenBrowser(url) => Some(url),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn outlet<T>(&mut self, what: &str, wanted: impl Fn(Outlet) -> Option<T>) -> T {
+        tokio::time::timeout(PATIENCE, async {
+            loop {
+                let outlet = self.outlets.recv().await.expect("the companion has ended");
+                if let Some(found) = wanted(outlet) {
+                    return found;
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| {
+            let view = self.view();
+            panic!(
+                "waited in vain for {what}; shown is {:?}: {} {:?}",
+                view.screen, view.headline, view.detail
+            )
+        })
+    }
+
+    pub async fn stop(&mut self) {
+        self.companion.take().unwrap().stop().await;
+    }
+
+    /// Every file's text, for looking for what must not be there.
+    pub fn everything_on_disk(&self) -> String {
+        fn read(dir: &Path, into: &mut String) {
+            for file in std::fs::read_dir(dir).unwrap() {
+                let path = file.unwrap().path();
+                if path.is_dir() {
+                    read(&path, into);
+                } else {
+                    into.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+                }
+            }
+        }
+        let mut text = String::new();
+        read(self.dir.path(), &mut text);
+        text
+    }
+}

@@ -1,0 +1,292 @@
+//! The companion against the practice tenant and a real broker, from the invite to "Connected" and back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use common::{Agent, CLIENT_ID, Person, account_state, terms};
+use valetkey_companion::view::{ActionId, Screen};
+use valetkey_companion::{Command, Outlet, Way};
+use valetkey_handoff::ToAgent;
+use valetkey_handoff::message::{AuthExpired, Health};
+use valetkey_handoff::{Code, Label};
+use valetkey_tests::broker::{Broker, BrokerOptions};
+use valetkey_tests::http_sign_in;
+use valetkey_tests::tenant::{ALICE, ANA, BOB, Tenant};
+
+mod common;
+
+async fn parts() -> (Tenant, Broker) {
+    let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
+    (tenant.unwrap(), broker.unwrap())
+}
+
+/// Shows J1, J2, J4, J5, L2, M4.
+#[tokio::test]
+async fn from_the_invite_to_the_assistants_receipt() {
+    let (tenant, broker) = parts().await;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ANA.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+    assert_eq!(query["scope"], "User.Read Mail.Read Calendars.Read offline_access openid profile");
+    assert_eq!((query["code_challenge_method"].as_str(), query["login_hint"].as_str()), ("S256", ANA.mail));
+
+    let page = http_sign_in(url.as_str(), ANA.username).await.unwrap();
+    assert!(page.status.is_success(), "{}", page.body);
+    assert!(
+        page.body.contains("<title>You're signed in as ana@contoso.example</title>")
+            || page.body.contains("You&#39;re signed in as ana@contoso.example"),
+        "{}",
+        page.body
+    );
+    assert!(!page.url.as_str().contains("code="), "{}", page.url);
+
+    let (header, body, _) = agent.next_handoff().await;
+    assert_eq!((body.account.username.as_str(), body.client_id.as_str()), (ANA.mail, CLIENT_ID));
+    assert_eq!(body.account.id.oid.to_string(), ANA.oid);
+    assert_eq!((header.generation, body.tenant.as_str()), (1, ANA.tid));
+    let cache: serde_json::Value = serde_json::from_str(body.cache.expose()).unwrap();
+    let refresh_token = cache["RefreshToken"].as_object().unwrap().values().next().unwrap()["secret"].clone();
+    assert_ne!(person.view().screen, Screen::Connected, "before the receipt");
+
+    agent.say_stored(&header, &body);
+    let view = person.until_screen(Screen::Connected).await;
+    assert_eq!(view.headline, "Connected · ana@contoso.example · read-only");
+    let disk = person.everything_on_disk();
+    let secret = refresh_token.as_str().unwrap();
+    assert!(secret.len() > 20 && !disk.contains(secret), "the computer keeps no token");
+    person.stop().await;
+}
+
+/// Shows J6, J7.
+#[tokio::test]
+async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
+    let (tenant, broker) = parts().await;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
+
+    for _ in 0..2 {
+        agent.say(
+            AuthExpired { account: body.account.id, reason: Code::or_unknown("revoked"), claims: None }
+                .into(),
+        );
+    }
+    let view = person.until_screen(Screen::Reconnect).await;
+    assert_eq!(view.banner.unwrap().action.id, ActionId::Reconnect);
+    let title = person.outlet("a notification", |outlet| match outlet {
+        Outlet::Notify { title, .. } => Some(title),
+        _ => None,
+    });
+    assert_eq!(title.await, "Microsoft needs you to sign in again");
+
+    // Companion restarted while it is lapsed: the state tells it again, and nobody is notified twice.
+    person.stop().await;
+    person.start();
+    loop {
+        if let (_, ToAgent::Hello(_), _) = agent.next().await {
+            agent.say_state(vec![account_state(&body, 1, Health::ReconnectNeeded, Some("revoked"))]);
+            break;
+        }
+    }
+    person.until_screen(Screen::Reconnect).await;
+    person.send(Command::Reconnect);
+    person.send(Command::Reconnect);
+    let first = tokio::time::timeout(common::PATIENCE, person.outlets.recv()).await.unwrap().unwrap();
+    let Outlet::OpenBrowser(url) = first else { panic!("notified twice: {first:?}") };
+    let hint = url.query_pairs().find(|(name, _)| name == "login_hint").unwrap().1.into_owned();
+    assert_eq!(hint, ALICE.mail);
+
+    // A fresh link: the earlier one is refused, and the wait goes on.
+    person.send(Command::CopyLink);
+    let fresh = person.outlet("a fresh link", |outlet| match outlet {
+        Outlet::Clipboard(text) => Some(text),
+        _ => None,
+    });
+    let fresh = fresh.await;
+    assert_ne!(fresh, url.as_str());
+    let old = http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    assert_eq!(old.status.as_u16(), 400);
+    assert!(old.body.contains("isn&#39;t in use any more"), "{}", old.body);
+    http_sign_in(&fresh, ALICE.username).await.unwrap();
+
+    let (header, body, _) = agent.next_handoff().await;
+    assert_eq!(header.generation, 2);
+    agent.say_stored(&header, &body);
+    let view = person.until_screen(Screen::Connected).await;
+    assert_eq!(view.banner, None);
+    person.outlet("the withdrawal", |outlet| matches!(outlet, Outlet::Withdraw { .. }).then_some(())).await;
+    person.stop().await;
+}
+
+/// Shows J5, J8: nothing lost, nothing doubled.
+#[tokio::test]
+async fn a_companion_that_ends_before_the_receipt_sends_the_same_bytes_again() {
+    let (tenant, broker) = parts().await;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let (header, body, first) = agent.next_handoff().await;
+
+    // As a kill would: nothing is said to anybody.
+    drop(person.companion.take());
+    person.start();
+    let (again, _, second) = agent.next_handoff().await;
+    assert_eq!((again.jti, again.generation, second), (header.jti, header.generation, first));
+    let view = person.until_screen(Screen::HandingOver).await;
+    assert!(view.steps.iter().take(3).all(|step| step.done), "{:?}", view.steps);
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
+    person.stop().await;
+    assert!(!person.everything_on_disk().contains("sealed_at"), "the outbox is empty");
+}
+
+/// Shows J8.
+#[tokio::test]
+async fn an_assistant_that_is_offline_gets_the_sign_in_when_it_is_back() {
+    let (tenant, broker) = parts().await;
+    let agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let link = agent.link_of_invite();
+    let mut agent = agent;
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&link).await;
+    let url = person.browser_opens().await;
+    // Enrolled first, so that what follows is only about the handoff.
+    let enrolled = tokio::time::timeout(common::PATIENCE, agent.next());
+    let (keys, invite, device) = match tokio::time::timeout(Duration::from_millis(1500), enrolled).await {
+        Ok(_) | Err(_) => agent.stop().await,
+    };
+    assert!(device.is_some());
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let view = person.until_screen(Screen::AgentOffline).await;
+    assert_eq!(view.headline, "Your assistant is offline");
+    assert!(view.detail.unwrap().contains("we'll finish"));
+
+    let mut agent = Agent::with_keys(keys, &broker.url(), invite.terms.clone());
+    agent.invite = invite;
+    agent.device = device;
+    let (header, body, _) = agent.next_handoff().await;
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
+    person.stop().await;
+}
+
+/// Shows M3: nothing is sent for somebody else.
+#[tokio::test]
+async fn a_wrong_account_gets_its_own_page_and_its_own_button_and_binds_nothing() {
+    let (tenant, broker) = parts().await;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    let page = http_sign_in(url.as_str(), BOB.username).await.unwrap();
+    assert!(page.body.contains("<title>That&#39;s a different account</title>"), "{}", page.body);
+    let view = person.until_screen(Screen::WrongAccount).await;
+    assert_eq!(view.headline, "You signed in as bob@fabrikam.example, but this is for alice@contoso.example");
+    assert_eq!(view.actions[0].label, "Use a different account");
+    assert!(!person.everything_on_disk().contains("sign_in"), "nothing was sealed");
+
+    person.send(Command::UseDifferentAccount);
+    let url = person.browser_opens().await;
+    assert!(url.query_pairs().any(|(name, value)| name == "prompt" && value == "select_account"));
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    assert_eq!((header.generation, body.account.username.as_str()), (1, ALICE.mail));
+    person.stop().await;
+}
+
+/// Shows J8.
+#[tokio::test]
+async fn a_locked_keyring_loses_nothing() {
+    let (tenant, broker) = parts().await;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
+    person.stop().await;
+
+    person.keys.lock(true);
+    person.start();
+    let view = person.until_screen(Screen::Error).await;
+    assert_eq!(
+        (view.headline.as_str(), view.code.as_deref()),
+        ("Your keyring is locked", Some("keyring-locked"))
+    );
+    person.keys.lock(false);
+    person.send(Command::Retry);
+    loop {
+        if let (_, ToAgent::Hello(_), _) = agent.next().await {
+            agent.say_state(vec![account_state(&body, 1, Health::Connected, None)]);
+            break;
+        }
+    }
+    person.until_screen(Screen::Connected).await;
+    person.stop().await;
+}
+
+/// Shows H20.
+#[tokio::test]
+async fn a_device_code_is_shown_with_its_warning_and_can_be_cancelled() {
+    let (tenant, broker) = parts().await;
+    let agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let mut person = Person::new();
+    person.way = Way::DeviceCode;
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let page = person.browser_opens().await;
+    assert!(page.as_str().starts_with(&tenant.origin), "{page}");
+    let view = person.until_screen(Screen::Waiting).await;
+    assert!(view.headline.starts_with("Enter the code "), "{}", view.headline);
+    assert!(view.detail.unwrap().contains("many organisations block it"));
+    person.send(Command::Cancel);
+    person.until_screen(Screen::NotConnected).await;
+    person.stop().await;
+}
+
+/// Shows M17, and J4 of what is left behind.
+#[tokio::test]
+async fn unpairing_tells_the_assistant_and_leaves_nothing() {
+    let (tenant, broker) = parts().await;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
+    person.send(Command::Unpair);
+    person.until_screen(Screen::NotPaired).await;
+    loop {
+        if let (header, ToAgent::AccountDisconnect(gone), _) = agent.next().await {
+            assert_eq!((gone.account, header.generation), (body.account.id, 2));
+            break;
+        }
+    }
+    person.stop().await;
+    assert!(!person.everything_on_disk().contains(ALICE.mail));
+    person.start();
+    person.until_screen(Screen::NotPaired).await;
+    assert_eq!(Label::tidy("Rocky").as_str(), "Rocky");
+    person.stop().await;
+}
