@@ -13,7 +13,8 @@ use support::{Desk, World};
 use valetkey_companion::Command;
 use valetkey_companion::view::Screen;
 use valetkey_tests::browser::Browser;
-use valetkey_tests::http_sign_in;
+use valetkey_tests::http_sign_in::{http_device_sign_in, http_sign_in};
+use valetkey_tests::program::{Program, program};
 use valetkey_tests::tenant::{ALICE, Lifetimes};
 
 fn mode(path: &Path) -> u32 {
@@ -49,7 +50,8 @@ async fn whole_journey(world: World) {
     let asked = desk.accept(link).await.invite.expect("the invite is shown");
     assert_eq!(asked.agent, "Practice assistant");
     assert_eq!(asked.email.as_deref(), Some(ALICE.mail));
-    let words: Vec<&str> = invite["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let words: Vec<&str> =
+        invite["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     assert_eq!(asked.words.iter().map(String::as_str).collect::<Vec<_>>(), words);
 
     // A real browser at the real form.
@@ -166,5 +168,78 @@ async fn a_companion_that_stops_before_the_receipt_finishes_when_it_is_back_and_
     assert_eq!(serving.count(|line| line["event"] == "stored"), 0, "stored once");
     assert_eq!(world.tenant.count("token:authorization_code").await.unwrap(), 1, "signed in once");
     assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+}
+
+/// The terminal's companion, as a process.
+fn terminal(world: &World, args: &[&str]) -> Program {
+    let mut command = std::process::Command::new(program("valetkey-cli").unwrap());
+    command.arg("--data-dir").arg(world.folder.path().join("terminal"));
+    command.arg("--key-file").arg(world.folder.path().join("terminal.key")).args(args);
+    Program::start(&mut command, &world.folder.path().join("terminal.log")).unwrap()
+}
+
+async fn sign_in_where_it_says(companion: &mut Program) {
+    let line = companion.line("/oauth2/v2.0/authorize?").await.unwrap();
+    let address = line.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+    http_sign_in(address, ALICE.username).await.unwrap();
+}
+
+/// The address that is printed really completes.
+///
+/// Shows J4, J8, M18.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_companion_killed_before_the_receipt_has_lost_nothing() {
+    let world = World::with_operators_broker().await;
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let mut companion = terminal(&world, &["accept", "--yes", "--no-browser", &link]);
+    sign_in_where_it_says(&mut companion).await;
+    companion.line("offline").await.unwrap();
+    companion.kill();
+
+    let mut serving = world.daemon.serve().await.unwrap();
+    let mut again = terminal(&world, &["connect", "--no-browser"]);
+    again.line("Connected").await.unwrap();
+    assert!(again.ended().await.unwrap().success());
+    serving.event("stored").await.unwrap();
+    assert_eq!(serving.count(|line| line["event"] == "stored"), 0, "stored once");
+    assert_eq!(world.tenant.count("token:authorization_code").await.unwrap(), 1, "signed in once");
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+}
+
+/// Shows H20.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terminal_signs_in_by_device_code_when_asked_to_and_warns() {
+    let world = World::with_operators_broker().await;
+    let serving = world.daemon.serve().await.unwrap();
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let mut companion = terminal(&world, &["accept", "--yes", "--device-code", &link]);
+    let words = companion.line("Enter the code").await.unwrap();
+    let code =
+        words.split_whitespace().find(|word| word.len() >= 8 && word.chars().all(|c| c.is_ascii_uppercase()));
+    let warning = companion.line("is weaker than in your own browser").await.unwrap();
+    let page = warning.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+    http_device_sign_in(page, code.expect("a code"), ALICE.username).await.unwrap();
+    companion.line("Connected").await.unwrap();
+    assert!(companion.ended().await.unwrap().success());
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    serving.stop().unwrap();
+}
+
+/// The second computer is told, also by the agent's own broker, which lets each read its own answers only.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_computers_race_with_one_invite_and_the_one_that_loses_is_told() {
+    let world = World::with_own_broker().await;
+    let serving = world.daemon.serve().await.unwrap();
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let mut first = world.desk();
+    first.connect(&link, ALICE).await;
+    let mut second = Desk::start(&world.folder.path().join("second"), std::sync::Arc::default());
+    second.accept(&link).await;
+    let told = second.screen(Screen::Error).await;
+    assert!(told.headline.contains("used"), "{told:?}");
+    assert_eq!(first.view().screen, Screen::Connected);
+    assert_eq!(world.daemon.ask(&["devices"]).unwrap().1.as_array().unwrap().len(), 1);
     serving.stop().unwrap();
 }

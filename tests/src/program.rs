@@ -1,4 +1,4 @@
-//! Our own programs as processes: what they print as JSON lines, awaited.
+//! Our own programs as processes: what they print, line by line, awaited.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -23,7 +23,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is not built; run: cargo build --workspace --bins"))
 }
 
-/// A program that prints one JSON object a line.
+/// A program that prints one JSON object a line, or plain lines, which come as JSON strings.
 #[derive(Debug)]
 pub struct Program {
     child: Guarded,
@@ -36,7 +36,8 @@ pub struct Program {
 impl Program {
     /// Starts it; what it says on its error stream goes to `log`.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
-        let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stderr = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = Guarded::spawn(command).with_context(|| format!("cannot start {name}"))?;
@@ -44,9 +45,7 @@ impl Program {
         let (sender, lines) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Ok(value) = serde_json::from_str(&line)
-                    && sender.send(value).is_err()
-                {
+                if sender.send(serde_json::from_str(&line).unwrap_or(Value::String(line))).is_err() {
                     break;
                 }
             }
@@ -80,6 +79,12 @@ impl Program {
     /// The next line with this `event`.
     pub async fn event(&mut self, event: &str) -> Result<Value> {
         self.next(event, |line| line["event"] == event).await
+    }
+
+    /// The next plain line with this in it.
+    pub async fn line(&mut self, part: &str) -> Result<String> {
+        let line = self.next(part, |line| line.as_str().is_some_and(|line| line.contains(part))).await?;
+        Ok(line.as_str().unwrap_or_default().to_owned())
     }
 
     /// How many lines that `wanted` accepts have come and were not taken.
@@ -126,5 +131,8 @@ impl Program {
 
 /// Runs a program to its end.
 pub fn output(command: &mut Command) -> Result<Output> {
-    command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", command.get_program().display()))
+    command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))
 }

@@ -28,8 +28,9 @@ pub trait BrokerAccounts: std::fmt::Debug + Send + Sync {
     /// A credential that may write `…/enroll/{invite}`, made before the invite is shown.
     fn grant<'a>(&'a self, invite: &'a InviteId) -> BoxFuture<'a, Result<BrokerAccess, BrokerAccountsError>>;
 
-    /// The invite's credential belongs to this device from now on: its own `in`, `out` and `presence`. Called again for
-    /// every device at each start.
+    /// The invite's credential may use this device's `in`, `out` and `presence` from now on. Called for every device that
+    /// proved the invite's secret (one that came too late must be able to hear so), and again for every paired device at
+    /// each start.
     fn enrolled<'a>(
         &'a self,
         invite: &'a InviteId,

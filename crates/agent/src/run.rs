@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::message::{AccountRef, CacheUpdated, Enrolled, Outcome, Receipt};
-use valetkey_handoff::{Digest, InviteId, Judgement, Presence};
+use valetkey_handoff::{Digest, InviteId, Judgement, Presence, Thumbprint};
 use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError};
 
 use crate::account_file::Verdict;
@@ -309,10 +309,7 @@ impl Desk<'_> {
         match self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now) {
             Ok(Enrolment::Paired(device) | Enrolment::Again(device)) => {
                 self.heard(&device, now);
-                // First the way in, then the answer that goes over it.
-                if let Err(problem) = self.accounts.enrolled(invite, &device.id()).await {
-                    tracing::error!(device = %device.id(), %problem, "a device has no way into the broker");
-                }
+                self.open_way(invite, &device.id()).await;
                 tracing::info!(device = %device.id(), name = %device.name, "a device is paired");
                 let agent_name = self.shared.identity.name.clone();
                 self.voice.send(&device, &Enrolled { agent_name, terms: device.terms.clone() }.into(), now);
@@ -321,6 +318,8 @@ impl Desk<'_> {
             Ok(Enrolment::Refused(why)) => {
                 tracing::warn!(invite = %invite, device = %keys.thumbprint(), reason = why.code(), "a device was not paired");
                 if why != EnrolmentRefused::Unknown {
+                    // It proved that it holds the invite; what it may read is sealed to itself.
+                    self.open_way(invite, &keys.thumbprint()).await;
                     let body = Receipt {
                         of: asked.header.jti,
                         generation: asked.header.generation,
@@ -336,6 +335,13 @@ impl Desk<'_> {
             }
         }
         true
+    }
+
+    /// First the way in, then the answer that goes over it.
+    async fn open_way(&self, invite: &InviteId, device: &Thumbprint) {
+        if let Err(problem) = self.accounts.enrolled(invite, device).await {
+            tracing::error!(%device, %problem, "a device has no way into the broker");
+        }
     }
 
     /// Keeps what was refused for the operator. It came from anybody, so it is answered by nothing.
