@@ -1,86 +1,29 @@
 //! Microsoft's own libraries, unmodified, against the practice tenant under Microsoft's own names.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 use valetkey_tests::http_sign_in::{http_device_sign_in, http_sign_in_up_to_redirect};
-use valetkey_tests::private_network::{enter, msal_folder, python};
+use valetkey_tests::msal::Library;
+use valetkey_tests::private_network::enter;
 use valetkey_tests::tenant::{ALICE, Reuse, Tenant};
 
-#[derive(Clone, Copy)]
-enum Library {
-    Python,
-    Node,
+async fn sign_in(library: Library, authority: &str, cache: &Path) -> Value {
+    let mut run = library.start(authority, "sign-in", cache).unwrap();
+    let url = run.hear().await.unwrap()["open"].as_str().unwrap().to_owned();
+    let landing = http_sign_in_up_to_redirect(&url, ALICE.username).await.unwrap();
+    run.tell(landing.as_str()).await.unwrap();
+    run.hear().await.unwrap()
 }
 
-/// One run of a library: a verb, a cache file, and a conversation in lines of JSON.
-struct Run {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Library {
-    fn start(self, verb: &str, cache: &Path) -> Run {
-        let folder = msal_folder().unwrap();
-        let mut command = match self {
-            Self::Python => Command::new(python().unwrap()),
-            Self::Node => Command::new("node"),
-        };
-        let script = match self {
-            Self::Python => "python_client.py",
-            Self::Node => "node_client.mjs",
-        };
-        let mut child = command
-            .arg(folder.join(script))
-            .arg(verb)
-            .arg(cache)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Run { child, lines }
-    }
-
-    async fn sign_in(self, cache: &Path) -> Value {
-        let mut run = self.start("sign-in", cache);
-        let url = run.hear().await["open"].as_str().unwrap().to_owned();
-        let landing = http_sign_in_up_to_redirect(&url, ALICE.username).await.unwrap();
-        run.tell(landing.as_str()).await;
-        run.hear().await
-    }
-
-    async fn device(self, cache: &Path) -> Value {
-        let mut run = self.start("device", cache);
-        let asked = run.hear().await;
-        let (page, code) = (asked["verify"].as_str().unwrap(), asked["code"].as_str().unwrap());
-        assert!(asked["message"].as_str().unwrap().contains(code));
-        let last = http_device_sign_in(page, code, ALICE.username).await.unwrap();
-        assert!(last.body.contains("You have signed in"), "{}", last.body);
-        run.hear().await
-    }
-
-    async fn silent(self, cache: &Path) -> Value {
-        self.start("silent", cache).hear().await
-    }
-}
-
-impl Run {
-    async fn hear(&mut self) -> Value {
-        let line =
-            self.lines.next_line().await.unwrap().expect("the library's script ended; its words are above");
-        serde_json::from_str(&line).unwrap()
-    }
-
-    async fn tell(&mut self, line: &str) {
-        let input = self.child.stdin.as_mut().unwrap();
-        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        input.flush().await.unwrap();
-    }
+async fn device(library: Library, authority: &str, cache: &Path) -> Value {
+    let mut run = library.start(authority, "device", cache).unwrap();
+    let asked = run.hear().await.unwrap();
+    let (page, code) = (asked["verify"].as_str().unwrap(), asked["code"].as_str().unwrap());
+    assert!(asked["message"].as_str().unwrap().contains(code));
+    let last = http_device_sign_in(page, code, ALICE.username).await.unwrap();
+    assert!(last.body.contains("You have signed in"), "{}", last.body);
+    run.hear().await.unwrap()
 }
 
 fn assert_alice(outcome: &Value) {
@@ -95,19 +38,20 @@ fn assert_alice(outcome: &Value) {
 /// Signs in both ways, refreshes silently under strict reuse detection, and is told when that is over.
 async fn signs_in_refreshes_and_is_told(library: Library, tenant: &Tenant) {
     let folder = tempfile::tempdir().unwrap();
-    let (browser, device) = (folder.path().join("browser.json"), folder.path().join("device.json"));
+    let (by_browser, by_code) = (folder.path().join("browser.json"), folder.path().join("device.json"));
+    let authority = tenant.authority("organizations");
     tenant.reuse(Reuse::Strict).await.unwrap();
-    assert_alice(&library.sign_in(&browser).await);
-    assert_alice(&library.device(&device).await);
+    assert_alice(&sign_in(library, &authority, &by_browser).await);
+    assert_alice(&device(library, &authority, &by_code).await);
 
     let before = tenant.count("token:refresh_token").await.unwrap();
-    for cache in [&browser, &device, &browser] {
-        assert_alice(&library.silent(cache).await);
+    for cache in [&by_browser, &by_code, &by_browser] {
+        assert_alice(&library.outcome(&authority, "silent", cache).await.unwrap());
     }
     assert_eq!(tenant.count("token:refresh_token").await.unwrap() - before, 6);
 
     tenant.revoke(ALICE).await.unwrap();
-    let refused = library.silent(&browser).await;
+    let refused = library.outcome(&authority, "silent", &by_browser).await.unwrap();
     assert_eq!(
         (&refused["error"], &refused["suberror"]),
         (&"invalid_grant".into(), &"bad_token".into()),

@@ -1,4 +1,4 @@
-// Microsoft's library for Node, driven by a test: `node_client.mjs sign-in|device|silent CACHE_FILE`.
+// Microsoft's library for Node, driven by a test: `node_client.mjs sign-in|device|token|silent CACHE_FILE`.
 // The same conversation as python_client.py.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline/promises';
 import { CryptoProvider, PublicClientApplication } from '@azure/msal-node';
 
 const CLIENT_ID = '11111111-1111-4111-8111-111111111111';
-const AUTHORITY = process.env.AUTHORITY ?? 'https://login.microsoftonline.com/organizations';
+const AUTHORITY = process.env.AUTHORITY;
 const SCOPES = ['User.Read', 'Mail.Read'];
 const REDIRECT = 'http://localhost:1/';
 
@@ -26,6 +26,12 @@ const device = (app) => app.acquireTokenByDeviceCode({
   scopes: SCOPES,
   deviceCodeCallback: ({ verificationUri, userCode, message }) => say({ verify: verificationUri, code: userCode, message }),
 });
+
+async function token(app) {
+  // As programs do it: the stored access token while it lasts, else a silent refresh.
+  const [account] = await app.getTokenCache().getAllAccounts();
+  return app.acquireTokenSilent({ account, scopes: SCOPES });
+}
 
 async function silent(app) {
   const [account] = await app.getTokenCache().getAllAccounts();
@@ -47,7 +53,7 @@ const cachePlugin = {
 };
 const app = new PublicClientApplication({ auth: { clientId: CLIENT_ID, authority: AUTHORITY }, cache: { cachePlugin } });
 try {
-  say(await outcome(await { 'sign-in': signIn, device, silent }[verb](app)));
+  say(await outcome(await { 'sign-in': signIn, device, token, silent }[verb](app)));
 } catch (error) {
   say({ error: error.errorCode, suberror: error.subError, classification: error.constructor.name });
 }

@@ -1,4 +1,4 @@
-"""Microsoft's library for Python, driven by a test: `python_client.py sign-in|device|silent CACHE_FILE`.
+"""Microsoft's library for Python, driven by a test: `python_client.py sign-in|device|token|silent CACHE_FILE`.
 
 The cache is an MSAL unified cache, read if it is there and written if it changed. Prints lines of JSON: what a person
 is to do, then the outcome. After `{"open": URL}` it reads one line, the address at which that sign-in ended.
@@ -13,7 +13,7 @@ import msal
 import requests
 
 CLIENT_ID = "11111111-1111-4111-8111-111111111111"
-AUTHORITY = os.environ.get("AUTHORITY", "https://login.microsoftonline.com/organizations")
+AUTHORITY = os.environ["AUTHORITY"]
 SCOPES = ["User.Read", "Mail.Read"]
 
 
@@ -32,6 +32,12 @@ def device(app):
     flow = app.initiate_device_flow(SCOPES)
     say(verify=flow["verification_uri"], code=flow["user_code"], message=flow["message"])
     return app.acquire_token_by_device_flow(flow)
+
+
+def token(app):
+    # As programs do it: the stored access token while it lasts, else a silent refresh.
+    [account] = app.get_accounts()
+    return app.acquire_token_silent_with_error(SCOPES, account)
 
 
 def silent(app):
@@ -56,7 +62,7 @@ def main(verb, file):
         with open(file, encoding="utf-8") as stored:
             cache.deserialize(stored.read())
     app = msal.PublicClientApplication(CLIENT_ID, authority=AUTHORITY, token_cache=cache)
-    result = {"sign-in": sign_in, "device": device, "silent": silent}[verb](app)
+    result = {"sign-in": sign_in, "device": device, "token": token, "silent": silent}[verb](app)
     if cache.has_state_changed:
         with open(file, "w", encoding="utf-8") as stored:
             stored.write(cache.serialize())

@@ -21,6 +21,16 @@ impl Daemon {
     /// Runs `init`, for people of `tenant` who sign in at `origin` (the practice tenant). `more` goes to the end of the
     /// configuration: sections for brokers.
     pub fn init(folder: &Path, origin: &str, tenant: &str, client_id: &str, more: &str) -> Result<Self> {
+        let cloud = format!("cloud = \"custom\"\nlogin_url = \"{origin}\"\ngraph_url = \"{origin}\"\n");
+        Self::init_in(folder, &cloud, tenant, client_id, more)
+    }
+
+    /// The same for people who sign in at Microsoft's own address: see [`crate::private_network`].
+    pub fn init_global(folder: &Path, tenant: &str, client_id: &str) -> Result<Self> {
+        Self::init_in(folder, "cloud = \"global\"\n", tenant, client_id, "")
+    }
+
+    fn init_in(folder: &Path, cloud: &str, tenant: &str, client_id: &str, more: &str) -> Result<Self> {
         let daemon = Self { state_dir: folder.join("agent"), log: folder.join("agent.log") };
         let init = daemon.run(&["init", "--name", "Practice assistant", "--client-id", client_id])?;
         if init.0 != 0 {
@@ -36,7 +46,7 @@ impl Daemon {
             write!(
                 file,
                 "name = \"Practice assistant\"\nclient_id = \"{client_id}\"\ntenant = \"{tenant}\"\n\
-                 cloud = \"custom\"\nlogin_url = \"{origin}\"\ngraph_url = \"{origin}\"\n{own_port}{more}"
+                 {cloud}{own_port}{more}"
             )
         })?;
         Ok(daemon)
@@ -67,7 +77,8 @@ impl Daemon {
     /// Runs a command to its end: its exit code, and what it printed.
     pub fn run(&self, args: &[&str]) -> Result<(i32, String)> {
         let output = output(&mut self.command(args)?)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         Ok((output.status.code().unwrap_or(-1), text))
     }
 

@@ -8,6 +8,7 @@ pub mod daemon;
 #[cfg(target_os = "linux")]
 pub mod desktop;
 pub mod http_sign_in;
+pub mod msal;
 pub mod private_network;
 pub mod process;
 pub mod program;

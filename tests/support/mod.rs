@@ -64,6 +64,13 @@ impl World {
         Self::with(None, ALICE.tid).await
     }
 
+    /// Where Microsoft's names are the practice tenant's (`valetkey_tests::private_network`), configured as for Microsoft.
+    pub fn under_microsofts_names(tenant: Tenant) -> Self {
+        let folder = TempDir::with_prefix("journey-").expect("a folder");
+        let daemon = Daemon::init_global(folder.path(), ALICE.tid, CLIENT_ID).expect("init");
+        Self { tenant, broker: None, daemon, folder }
+    }
+
     pub async fn with(broker: Option<Broker>, people_of: &str) -> Self {
         let folder = TempDir::with_prefix("journey-").expect("a folder");
         let tenant = Tenant::start().await.expect("a practice tenant");
@@ -159,10 +166,10 @@ impl Desk {
     pub async fn until(&mut self, what: &str, wanted: impl Fn(&View) -> bool) -> View {
         let mut views = self.views.clone();
         let found = tokio::time::timeout(PATIENCE, views.wait_for(wanted)).await;
-        match found {
-            Ok(view) => view.expect("the companion runs").clone(),
-            Err(_) => panic!("never came to {what}; the screen says: {:#?}", *self.views.borrow()),
-        }
+        let Ok(view) = found else {
+            panic!("never came to {what}; the screen says: {:#?}", *self.views.borrow())
+        };
+        view.expect("the companion runs").clone()
     }
 
     pub fn view(&self) -> View {
