@@ -39,6 +39,8 @@ async function route(world, req, res) {
   req.params = new URLSearchParams(query);
   req.logged = new URLSearchParams(query);
 
+  req.began = performance.now();
+
   const endpoint = endpointOf(first, rest);
   world.count(endpoint);
   res.on('finish', () => record(world, endpoint, first, req, res));
@@ -131,6 +133,7 @@ async function token(world, tenant, req, res) {
   // Entra takes the short name too, and msal-node sends it.
   if (grant === 'device_code') form.grant_type = DEVICE_GRANT;
   req.grant = grant;
+  if (form.code_verifier) world.verifiers.add(form.code_verifier);
   world.count(`token:${grant}`);
   if (planned(world, 'token', grant, req, res)) return undefined;
 
@@ -212,7 +215,7 @@ function rename(params, from, to) {
 /** No code, token or secret is ever logged. */
 function record(world, endpoint, tenant, req, res) {
   const told = Object.fromEntries(LOGGED.map((key) => [key, req.logged.get(key)]).filter(([, value]) => value));
-  world.record({ at: Date.now() / 1000, endpoint, tenant, ...(req.grant ? { grant: req.grant } : {}), ...told, status: res.statusCode, ...(req.refusal ? { error: req.refusal } : {}) });
+  world.record({ at: Date.now() / 1000, ms: performance.now() - req.began, endpoint, tenant, ...(req.grant ? { grant: req.grant } : {}), ...told, status: res.statusCode, ...(req.refusal ? { error: req.refusal } : {}) });
 }
 
 /** https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc; like Entra's, silent about PKCE. */

@@ -154,6 +154,8 @@ pub enum GraphMode {
 pub struct LogLine {
     /// Epoch seconds.
     pub at: f64,
+    /// How long the answer took, in milliseconds.
+    pub ms: f64,
     pub endpoint: String,
     pub tenant: String,
     pub status: u16,
@@ -166,6 +168,19 @@ pub struct LogLine {
     pub response_mode: Option<String>,
     /// `AADSTS…`, or the error's name.
     pub error: Option<String>,
+}
+
+/// What must be in no log, file or message that is not meant for it: every one that the tenant ever gave out or saw.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Secrets {
+    pub codes: Vec<String>,
+    /// Of PKCE.
+    pub verifiers: Vec<String>,
+    pub access_tokens: Vec<String>,
+    pub refresh_tokens: Vec<String>,
+    pub id_tokens: Vec<String>,
+    /// Words that stand in the subject or text of every mail.
+    pub mail: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -293,6 +308,10 @@ impl Tenant {
     /// One of [`Tenant::counts`]; 0 for what never happened.
     pub async fn count(&self, name: &str) -> anyhow::Result<u64> {
         Ok(self.counts().await?.get(name).copied().unwrap_or_default())
+    }
+
+    pub async fn secrets(&self) -> anyhow::Result<Secrets> {
+        self.show("/secrets").await
     }
 
     async fn hook(&self, path: &str, body: &Value) -> anyhow::Result<()> {

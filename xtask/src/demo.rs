@@ -2,25 +2,42 @@
 
 use anyhow::Result;
 
-use crate::run::{cargo, execute};
-
-/// The packages whose programs take part.
-const PROGRAMS: &[&str] = &["-p", "valetkey-agentd", "-p", "valetkey-companion", "-p", "valetkey-tests"];
-
-fn show(program: &str, args: &[String], profile: &[&str]) -> Result<()> {
-    let mut build = cargo(&["build", "--locked", "-p", "valet-key"]);
-    build.args(PROGRAMS).args(profile);
-    execute(build)?;
-    let mut shown = cargo(&["run", "--quiet", "--locked", "-p", "valetkey-tests", "--bin", program]);
-    shown.args(profile).arg("--").args(args);
-    execute(shown)
-}
+use crate::run::{cargo, execute, root};
 
 pub fn run(args: &[String]) -> Result<()> {
-    show("demo", args, &[])
+    execute(cargo(&[
+        "build",
+        "--locked",
+        "--bins",
+        "-p",
+        "valet-key",
+        "-p",
+        "valetkey-agentd",
+        "-p",
+        "valetkey-companion",
+        "-p",
+        "valetkey-tests",
+    ]))?;
+    let mut demo = cargo(&["run", "--quiet", "--locked", "-p", "valetkey-tests", "--bin", "demo", "--"]);
+    demo.args(args);
+    execute(demo)
 }
 
 /// Measured on what is shipped: the release profile.
 pub fn figures() -> Result<()> {
-    show("figures", &[], &["--release"])
+    execute(cargo(&["build", "--locked", "--release", "-p", "valet-key", "--features", "custom-protocol"]))?;
+    execute(cargo(&["build", "--locked", "--release", "-p", "valetkey-agentd", "-p", "valetkey-companion"]))?;
+    execute(cargo(&["build", "--locked", "--workspace", "--all-targets"]))?;
+    let release = root().join("target/release").display().to_string();
+    execute(cargo(&[
+        "run",
+        "--quiet",
+        "--locked",
+        "-p",
+        "valetkey-tests",
+        "--example",
+        "figures",
+        "--",
+        &release,
+    ]))
 }
