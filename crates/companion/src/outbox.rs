@@ -165,3 +165,73 @@ impl Outbox {
         self.dir.join(format!("{jti}.{SUFFIX}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{ANA, now};
+
+    fn sign_in(generation: u64) -> Pending {
+        let what = What::SignIn { account: ANA, address: "ana@contoso.example".into(), generation };
+        let sealed = format!("sealed-{generation}");
+        Pending { jti: Uuid::from_u128(generation.into()), topic: "t".into(), what, sealed_at: now(), sealed }
+    }
+
+    #[test]
+    fn what_was_added_is_there_after_a_restart_byte_for_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(sign_in(1)).unwrap();
+        let mut again = Outbox::open(dir.path()).unwrap();
+        assert_eq!(again.due(now()), [sign_in(1)]);
+        assert_eq!(again.remove(sign_in(1).jti).unwrap(), Some(sign_in(1).what));
+        assert_eq!(again.remove(sign_in(1).jti).unwrap(), None);
+        assert_eq!(Outbox::open(dir.path()).unwrap().all().count(), 0);
+    }
+
+    #[test]
+    fn a_newer_sign_in_of_the_same_account_overtakes_an_older_one_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        let mut other = sign_in(2);
+        other.what = What::SignIn { account: crate::samples::BOB, address: "bob".into(), generation: 2 };
+        for pending in [sign_in(1), other.clone(), sign_in(3)] {
+            outbox.add(pending).unwrap();
+        }
+        let left: Vec<_> = Outbox::open(dir.path()).unwrap().all().map(|pending| pending.jti).collect();
+        assert_eq!(left.len(), 2);
+        assert!(left.contains(&other.jti) && left.contains(&sign_in(3).jti));
+    }
+
+    #[test]
+    fn it_is_sent_again_with_growing_waits_and_at_once_when_woken() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(sign_in(1)).unwrap();
+        assert_eq!(outbox.due(now()).len(), 1);
+        assert_eq!(outbox.due(now()), []);
+        let next = outbox.next_due().unwrap();
+        assert_eq!(next, now() + FIRST_WAIT);
+        assert_eq!(outbox.due(next).len(), 1);
+        assert_eq!(outbox.next_due().unwrap(), next + FIRST_WAIT * 3);
+        outbox.wake();
+        assert_eq!(outbox.due(next).len(), 1);
+    }
+
+    #[test]
+    fn waits_grow_to_a_limit_and_never_shrink() {
+        let waits: Vec<_> = (1..200).map(wait_after).collect();
+        assert_eq!(waits[0], FIRST_WAIT);
+        assert!(waits.is_sorted());
+        assert_eq!(*waits.last().unwrap(), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let stray = dir.path().join("outbox").join(format!("x.{SUFFIX}"));
+        durable::replace(&stray, b"{").unwrap();
+        assert_eq!(Outbox::open(dir.path()).unwrap().all().count(), 0);
+        assert!(stray.exists());
+    }
+}

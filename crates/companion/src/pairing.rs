@@ -205,3 +205,84 @@ impl Entry {
         Some((keys, password))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use valetkey_handoff::{InviteSecret, Label};
+
+    use super::*;
+
+    fn invite() -> Invite {
+        Invite {
+            name: Label::tidy("Rocky"),
+            agent: Keys::generate().public(),
+            broker: BrokerAccess {
+                url: "mqtts://mqtt.contoso.example".parse().unwrap(),
+                username: Some("ana".into()),
+                password: Some("CANARY-password".into()),
+            },
+            secret: InviteSecret::generate(),
+            expires_at: Timestamp::MAX,
+            terms: Terms {
+                email: Some("ana@contoso.example".into()),
+                authority: "https://login.microsoftonline.com".into(),
+                graph: None,
+                tenant: "organizations".into(),
+                client_id: "11111111-1111-4111-8111-111111111111".into(),
+                capabilities: vec!["mail".into(), "calendar".into()],
+            },
+        }
+    }
+
+    #[test]
+    fn a_number_is_on_the_disk_before_anybody_uses_it_and_never_comes_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = PairingFile::create(dir.path(), &invite(), &Keys::generate()).unwrap();
+        assert_eq!(file.next_generation().unwrap(), 1);
+        let mut again = PairingFile::load(dir.path()).unwrap().unwrap();
+        assert_eq!(again.get(), file.get());
+        assert_eq!(again.next_generation().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_number_that_could_not_be_saved_is_not_given_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = PairingFile::create(dir.path(), &invite(), &Keys::generate()).unwrap();
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        std::fs::File::create(dir.path()).unwrap();
+        assert!(file.next_generation().is_err());
+        assert_eq!(file.get().generation(), 0);
+        std::fs::remove_file(dir.path()).unwrap();
+    }
+
+    /// Shows J4 of the pairing: what is secret is in the key store only.
+    #[test]
+    fn the_file_holds_no_secret_and_the_entry_is_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let (invite, keys) = (invite(), Keys::generate());
+        PairingFile::create(dir.path(), &invite, &keys).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert!(!text.contains("CANARY") && !text.contains("AGE-SECRET-KEY"), "{text}");
+        let entry = Entry::new(&keys, &invite.broker).to_secret().unwrap();
+        // Windows' Credential Manager takes 2,560 bytes, in UTF-16.
+        assert!(entry.expose().len() < 1200, "{}", entry.expose().len());
+        let (back, password) = Entry::open(&entry).unwrap();
+        assert_eq!(back.thumbprint(), keys.thumbprint());
+        assert_eq!(password.unwrap().expose(), "CANARY-password");
+    }
+
+    #[test]
+    fn a_damaged_file_is_unusable_and_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(PairingFile::load(dir.path()).unwrap().is_none());
+        durable::replace(&dir.path().join(FILE), b"{\"v\":1").unwrap();
+        assert!(matches!(PairingFile::load(dir.path()), Err(PairingError::Unusable)));
+    }
+
+    #[test]
+    fn an_administrator_is_told_the_permissions_by_microsofts_names() {
+        let expected = ["User.Read", "Mail.Read", "Calendars.Read", "offline_access", "openid", "profile"];
+        assert_eq!(permissions(&invite().terms), expected);
+    }
+}

@@ -13,6 +13,8 @@ use crate::state::{
 
 pub(crate) const ANA: AccountId = AccountId { tid: Uuid::from_u128(0xc0), oid: Uuid::from_u128(0xa0a) };
 
+pub(crate) const BOB: AccountId = AccountId { tid: Uuid::from_u128(0xfab), oid: Uuid::from_u128(0xb0b) };
+
 pub(crate) fn now() -> Timestamp {
     "2026-11-21T09:12:00Z".parse().unwrap()
 }

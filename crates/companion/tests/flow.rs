@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::time::Duration;
-
 use common::{Agent, CLIENT_ID, Person, account_state, terms};
 use valetkey_companion::view::{ActionId, Screen};
 use valetkey_companion::{Command, Outlet, Way};
+use valetkey_handoff::Code;
 use valetkey_handoff::ToAgent;
 use valetkey_handoff::message::{AuthExpired, Health};
-use valetkey_handoff::{Code, Label};
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::http_sign_in;
 use valetkey_tests::tenant::{ALICE, ANA, BOB, Tenant};
@@ -76,10 +74,11 @@ async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
     person.until_screen(Screen::Connected).await;
 
     for _ in 0..2 {
-        agent.say(
-            AuthExpired { account: body.account.id, reason: Code::or_unknown("revoked"), claims: None }
-                .into(),
-        );
+        agent.say(AuthExpired {
+            account: body.account.id,
+            reason: Code::or_unknown("revoked"),
+            claims: None,
+        });
     }
     let view = person.until_screen(Screen::Reconnect).await;
     assert_eq!(view.banner.unwrap().action.id, ActionId::Reconnect);
@@ -157,18 +156,14 @@ async fn a_companion_that_ends_before_the_receipt_sends_the_same_bytes_again() {
 #[tokio::test]
 async fn an_assistant_that_is_offline_gets_the_sign_in_when_it_is_back() {
     let (tenant, broker) = parts().await;
-    let agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let link = agent.link_of_invite();
-    let mut agent = agent;
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
     let mut person = Person::new();
     person.start();
-    person.agree_to(&link).await;
+    person.agree_to(&agent.link_of_invite()).await;
     let url = person.browser_opens().await;
-    // Enrolled first, so that what follows is only about the handoff.
-    let enrolled = tokio::time::timeout(common::PATIENCE, agent.next());
-    let (keys, invite, device) = match tokio::time::timeout(Duration::from_millis(1500), enrolled).await {
-        Ok(_) | Err(_) => agent.stop().await,
-    };
+    // Its first hello comes after the pairing, so that what follows is only about the handoff.
+    assert!(matches!(agent.next().await, (_, ToAgent::Hello(_), _)));
+    let (keys, invite, device) = agent.stop().await;
     assert!(device.is_some());
     http_sign_in(url.as_str(), ALICE.username).await.unwrap();
     let view = person.until_screen(Screen::AgentOffline).await;
@@ -262,7 +257,6 @@ async fn a_device_code_is_shown_with_its_warning_and_can_be_cancelled() {
     person.stop().await;
 }
 
-/// Shows M17, and J4 of what is left behind.
 #[tokio::test]
 async fn unpairing_tells_the_assistant_and_leaves_nothing() {
     let (tenant, broker) = parts().await;
@@ -287,6 +281,5 @@ async fn unpairing_tells_the_assistant_and_leaves_nothing() {
     assert!(!person.everything_on_disk().contains(ALICE.mail));
     person.start();
     person.until_screen(Screen::NotPaired).await;
-    assert_eq!(Label::tidy("Rocky").as_str(), "Rocky");
     person.stop().await;
 }

@@ -37,6 +37,17 @@ pub fn terms(origin: &str, tenant: &str, email: &str) -> Terms {
     }
 }
 
+pub fn invite(agent: &Keys, broker: &str, terms: Terms) -> Invite {
+    Invite {
+        name: Label::tidy("Rocky"),
+        agent: agent.public(),
+        broker: BrokerAccess { url: broker.parse().unwrap(), username: None, password: None },
+        secret: InviteSecret::generate(),
+        expires_at: Timestamp::now() + SignedDuration::from_mins(10),
+        terms,
+    }
+}
+
 /// The other side, as far as a companion can see it.
 pub struct Agent {
     pub keys: Keys,
@@ -53,14 +64,7 @@ impl Agent {
     }
 
     pub fn with_keys(keys: Keys, broker: &str, terms: Terms) -> Self {
-        let invite = Invite {
-            name: Label::tidy("Rocky"),
-            agent: keys.public(),
-            broker: BrokerAccess { url: broker.parse().unwrap(), username: None, password: None },
-            secret: InviteSecret::generate(),
-            expires_at: Timestamp::now() + SignedDuration::from_mins(10),
-            terms,
-        };
+        let invite = invite(&keys, broker, terms);
         let topics = Topics::new(keys.thumbprint());
         let (link, events) = Link::start(settings(broker, &keys, &topics)).unwrap();
         Self { keys, invite, topics, link, events, device: None }
@@ -80,15 +84,12 @@ impl Agent {
     pub async fn next(&mut self) -> (Header, ToAgent, Digest) {
         tokio::time::timeout(PATIENCE, async {
             loop {
-                match self.events.next().await.expect("the agent's link has ended") {
-                    Event::Message(delivery) => {
-                        let message = self.take(&delivery.topic, &delivery.payload);
-                        self.link.ack(delivery);
-                        if let Some(message) = message {
-                            return message;
-                        }
-                    }
-                    _ => {}
+                let event = self.events.next().await.expect("the agent's link has ended");
+                let Event::Message(delivery) = event else { continue };
+                let message = self.take(&delivery.topic, &delivery.payload);
+                self.link.ack(delivery);
+                if let Some(message) = message {
+                    return message;
                 }
             }
         })
@@ -114,7 +115,7 @@ impl Agent {
                     .expect("an enrolment");
                 self.device = Some(enrolment.device);
                 let name = self.invite.name.clone();
-                self.say(Enrolled { agent_name: name, terms: self.invite.terms.clone() }.into());
+                self.say(Enrolled { agent_name: name, terms: self.invite.terms.clone() });
                 None
             }
             Topic::In(_) => {
@@ -127,31 +128,29 @@ impl Agent {
         }
     }
 
-    pub fn say(&self, message: ToDevice) {
+    pub fn say(&self, message: impl Into<ToDevice>) {
+        let message = message.into();
         let device = self.device.as_ref().expect("a device");
         let sealed = seal(&self.keys, device, &Facts::new(0, Timestamp::now()), &message).unwrap();
         self.link.publish(self.topics.outbox(&device.thumbprint()), sealed.text, Retain::No).unwrap();
     }
 
     pub fn say_stored(&self, header: &Header, body: &CacheUpdated) {
-        self.say(
-            Receipt {
-                of: header.jti,
-                generation: header.generation,
-                account: Some(body.account.id),
-                outcome: Outcome::Stored { refreshed_at: Timestamp::now() },
-            }
-            .into(),
-        );
+        self.say(Receipt {
+            of: header.jti,
+            generation: header.generation,
+            account: Some(body.account.id),
+            outcome: Outcome::Stored { refreshed_at: Timestamp::now() },
+        });
     }
 
     pub fn say_refused(&self, header: &Header, reason: &str) {
         let outcome = Outcome::Refused { reason: Code::or_unknown(reason) };
-        self.say(Receipt { of: header.jti, generation: header.generation, account: None, outcome }.into());
+        self.say(Receipt { of: header.jti, generation: header.generation, account: None, outcome });
     }
 
     pub fn say_state(&self, accounts: Vec<AccountState>) {
-        self.say(State { accounts, at: Timestamp::now() }.into());
+        self.say(State { accounts, at: Timestamp::now() });
     }
 }
 

@@ -22,8 +22,8 @@ use terminal::{Exit, Terminal, ask, complain, exit_of, failed, line, open, show_
 mod args;
 mod terminal;
 
-/// How long the assistant gets to answer a question about its state before it counts as away.
-const STATUS_WAIT: Duration = Duration::from_secs(20);
+/// Longer than a keyring gets to open and an assistant gets to answer, so that the reason is what is shown.
+const STATUS_WAIT: Duration = Duration::from_secs(45);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,0 +1,180 @@
+//! `valetkey-cli` as a process, the way a person without a desktop runs it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::process::Stdio;
+
+use common::{Agent, PATIENCE, account_state, invite, terms};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use valetkey_handoff::message::Health;
+use valetkey_handoff::{Keys, ToAgent};
+use valetkey_tests::broker::{Broker, BrokerOptions};
+use valetkey_tests::http_sign_in;
+use valetkey_tests::tenant::{ALICE, BOB, Tenant};
+
+mod common;
+
+fn cli(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_valetkey-cli"));
+    command.arg("--data-dir").arg(home.join("data")).arg("--key-file").arg(home.join("keys")).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn start(home: &Path, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = cli(home, arguments).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+/// The lines up to the one that begins like this, which is the last of them.
+async fn read_to(lines: &mut Lines<BufReader<ChildStdout>>, start: &str) -> Vec<String> {
+    let mut read = Vec::new();
+    tokio::time::timeout(PATIENCE, async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            read.push(line);
+            if read.last().unwrap().starts_with(start) {
+                return;
+            }
+        }
+        panic!("ended without {start}: {read:#?}");
+    })
+    .await
+    .unwrap_or_else(|_| panic!("waited in vain for {start}"));
+    read
+}
+
+async fn exit_code(mut child: Child) -> Option<i32> {
+    tokio::time::timeout(PATIENCE, child.wait()).await.expect("the program ends").unwrap().code()
+}
+
+async fn parts() -> (Tenant, Broker) {
+    let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
+    (tenant.unwrap(), broker.unwrap())
+}
+
+/// Shows J1, J5 in a terminal.
+#[tokio::test]
+async fn accept_shows_who_asks_prints_a_link_that_works_and_ticks_each_step() {
+    let (tenant, broker) = parts().await;
+    let home = TempDir::new().unwrap();
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let link = agent.link_of_invite();
+    let (child, mut lines) = start(home.path(), &["accept", "--yes", "--no-browser", &link]);
+    let shown = read_to(&mut lines, "http").await;
+    let words = agent.keys.public().words().join(" ");
+    for part in
+        ["Rocky asks to read your Microsoft 365", ALICE.mail, "Read your mail · Read your calendar", &words]
+    {
+        assert!(shown.iter().any(|line| line.contains(part)), "{part} is not in {shown:#?}");
+    }
+    http_sign_in(shown.last().unwrap(), ALICE.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    agent.say_stored(&header, &body);
+    let shown = read_to(&mut lines, "✓ Confirmed").await;
+    assert!(shown.iter().any(|line| line == "Connected · alice@contoso.example · read-only"), "{shown:#?}");
+    for step in ["Signed in", "Checked that it's you", "Sealed for your assistant", "Delivered"] {
+        assert!(shown.iter().any(|line| *line == format!("✓ {step}")), "{step} is not in {shown:#?}");
+    }
+    assert_eq!(exit_code(child).await, Some(0));
+
+    let status = tokio::spawn(cli(home.path(), &["status", "--json"]).output());
+    loop {
+        if let (_, ToAgent::Hello(_), _) = agent.next().await {
+            agent.say_state(vec![account_state(&body, 1, Health::ReconnectNeeded, Some("revoked"))]);
+            break;
+        }
+    }
+    let status = status.await.unwrap().unwrap();
+    let view: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((view["screen"].as_str(), status.status.code()), (Some("reconnect"), Some(8)));
+}
+
+#[tokio::test]
+async fn a_wrong_account_has_an_exit_code_and_words_of_its_own() {
+    let (tenant, broker) = parts().await;
+    let home = TempDir::new().unwrap();
+    let agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let link = agent.link_of_invite();
+    let (child, mut lines) = start(home.path(), &["accept", "--yes", "--no-browser", &link]);
+    let shown = read_to(&mut lines, "http").await;
+    http_sign_in(shown.last().unwrap(), BOB.username).await.unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("You signed in as bob@fabrikam.example, but this is for alice@contoso.example"),
+        "{said}"
+    );
+}
+
+/// Shows J1: nothing happens without a yes.
+#[tokio::test]
+async fn without_somebody_to_ask_nothing_is_agreed_to() {
+    let home = TempDir::new().unwrap();
+    let invite = invite(
+        &Keys::generate(),
+        "mqtt://localhost:1",
+        terms("https://login.microsoftonline.com", "common", ALICE.mail),
+    );
+    let output = cli(home.path(), &["accept", invite.to_link().unwrap().expose()]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--yes"));
+    assert!(!home.path().join("keys").exists() && !home.path().join("data/pairing.json").exists());
+
+    let output = cli(home.path(), &["accept", "--yes", "nonsense"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let output = cli(home.path(), &["status"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(9));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().lines().next(),
+        Some("Not linked to an assistant yet")
+    );
+}
+
+/// Runs the program in a session of its own with a real keyring: unlocked with a password, or as it is after a login without.
+async fn in_session(home: &Path, unlocked: bool, arguments: &[&str]) -> std::process::Output {
+    let keyring =
+        if unlocked { "printf test | gnome-keyring-daemon --unlock" } else { "gnome-keyring-daemon --start" };
+    let script = format!("{keyring} --components=secrets >/dev/null 2>&1; exec \"$@\"");
+    let mut command = Command::new("dbus-run-session");
+    command.args(["--", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_valetkey-cli")]).args(arguments);
+    for (name, dir) in [
+        ("HOME", "home"),
+        ("XDG_DATA_HOME", "data"),
+        ("XDG_RUNTIME_DIR", "run"),
+        ("XDG_CONFIG_HOME", "config"),
+    ] {
+        let dir = home.join(dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        command.env(name, dir);
+    }
+    command.env_remove("DISPLAY").stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap()
+}
+
+/// Shows J8: a locked keyring is said to be locked; what is in it is still there when it opens.
+#[tokio::test]
+async fn a_real_keyring_that_is_locked_is_neither_waited_for_nor_emptied() {
+    let home = TempDir::new().unwrap();
+    // Nobody to sign in at: the pairing is made and kept, the sign-in cannot begin.
+    let invite =
+        invite(&Keys::generate(), "mqtt://localhost:1", terms("http://localhost:1", "common", ALICE.mail));
+    let link = invite.to_link().unwrap();
+    let paired = in_session(home.path(), true, &["accept", "--yes", "--no-browser", link.expose()]).await;
+    let said = String::from_utf8_lossy(&paired.stderr).into_owned();
+    assert!(said.contains("Microsoft can't be reached"), "{said}");
+
+    let locked = in_session(home.path(), false, &["status"]).await;
+    let shown = String::from_utf8_lossy(&locked.stdout).into_owned();
+    assert_eq!(locked.status.code(), Some(7), "{shown}");
+    assert!(shown.starts_with("Your keyring is locked"), "{shown}");
+
+    let open = in_session(home.path(), true, &["status"]).await;
+    let shown = String::from_utf8_lossy(&open.stdout).into_owned();
+    assert_eq!(open.status.code(), Some(8), "{shown}");
+    assert!(shown.starts_with("Microsoft 365 isn't connected"), "{shown}");
+}
