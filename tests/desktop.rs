@@ -3,14 +3,24 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod support;
+
 use std::net::TcpListener;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
+use support::World;
 use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Keys, Terms};
+use valetkey_tests::browser::Browser;
+use valetkey_tests::desktop::notifications::Toast;
 use valetkey_tests::desktop::window::Window;
 use valetkey_tests::desktop::{App, Desktop, Options, binary, start_again};
+use valetkey_tests::tenant::{ALICE, Lifetimes};
 
+/// WebDriver's name for the key.
+const ESCAPE: &str = "\u{e00c}";
+/// Shorter than the agent's five minutes of caution: every call for a token is one that asks the provider.
+const ALWAYS_DUE: Lifetimes = Lifetimes { access: Some(60), refresh: None, id: None, refresh_in: None };
 const NOT_LINKED: &str = "Not linked to an assistant yet";
 
 /// An invite to a broker of the test's own, which only listens.
@@ -189,10 +199,90 @@ async fn a_pasted_message_shows_who_asks_for_what_and_escape_declines() -> Resul
     {
         assert!(card.contains(shown), "“{shown}” is missing in {card}");
     }
-    window.picture("desktop-invited").await?;
+    desktop.picture("Valet Key", "desktop-invited").await?;
 
-    window.type_into("body", "\u{e00c}").await?; // WebDriver's Escape
+    window.type_into("body", ESCAPE).await?;
     window.headline(|line| line == NOT_LINKED).await?;
     assert!(!invitation.was_contacted());
     Ok(())
+}
+
+/// The whole way by tray and browser: linked in the window, connected by a click in the tray's menu and a real Chromium,
+/// lapsed after a revocation with one notification, and well again after "Reconnect". Pictures land in `target/screens/`.
+///
+/// Shows J1, J2, J5, J6, J7 (cancelling), H12.
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Result<()> {
+    let world = World::with_operators_broker().await;
+    world.tenant.lifetimes(ALWAYS_DUE).await?;
+    let mut serving = world.daemon.serve().await?;
+    let link = world.daemon.invite(ALICE.mail)?;
+    let mut desktop = Desktop::start(Options::default()).await?;
+    let browser = Browser::start().await?;
+    let connected = format!("Connected · {} · read-only", ALICE.mail);
+
+    // The invite opens the window. Agreeing opens the browser at once; cancelling there is not an error.
+    {
+        let window = Window::open(&desktop, &[&link]).await?;
+        window.headline(|line| line == "Practice assistant asks to read your Microsoft 365").await?;
+        desktop.picture("Valet Key", "desktop-journey-1-invited").await?;
+        window.click("[data-action=accept_invite]").await?;
+        window.headline(|line| line == "Finish signing in in your browser").await?;
+        desktop.next_opened().await?;
+        desktop.picture("Valet Key", "desktop-journey-2-waiting").await?;
+        window.type_into("body", ESCAPE).await?;
+        window.headline(|line| line == "Microsoft 365 isn't connected").await?;
+        desktop.picture("Valet Key", "desktop-journey-3-not-connected").await?;
+        let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+        tray.click("Quit").await?;
+        tray.gone().await?;
+    }
+
+    // The next day: one click in the tray's menu, and a sign-in in the person's own browser.
+    let mut app = App::start(&desktop, &[])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray_of_start(2).await?;
+    tray.first_line(|line| line == "Microsoft 365 isn't connected").await?;
+    tray.click("Connect Microsoft 365").await?;
+    let address = desktop.next_opened().await.with_context(|| app.log().unwrap_or_default())?;
+    tray.first_line(|line| line.starts_with("Finish signing in")).await?;
+    let page = browser.sign_in(address.as_str(), ALICE.username).await?;
+    assert!(page.text.contains(ALICE.mail), "{}", page.text);
+    tray.first_line(|line| line == connected).await?;
+    serving.event("stored").await?;
+    assert_eq!(world.graph_me(ALICE).await, 200);
+    tray.click("Open Valet Key").await?;
+    desktop.picture("Valet Key", "desktop-journey-4-connected").await?;
+    desktop.close_window("Valet Key").await?;
+
+    // The provider takes the sign-in back: a notification, and "Reconnect" is the one action.
+    assert_eq!(desktop.notifications.so_far(), [], "nothing was to be done so far");
+    world.tenant.revoke(ALICE).await?;
+    assert_ne!(world.daemon.ask(&["token", "--account", ALICE.mail])?.0, 0);
+    tray.first_line(|line| line == "Microsoft needs you to sign in again").await?;
+    let Toast::Shown { id, title, .. } = desktop.notifications.next().await? else {
+        panic!("nothing was shown")
+    };
+    assert_eq!(title, "Microsoft needs you to sign in again");
+    assert_eq!(tray.labels().await?[1], "Reconnect");
+    tray.click("Open Valet Key").await?;
+    desktop.picture("Valet Key", "desktop-journey-5-reconnect").await?;
+    desktop.close_window("Valet Key").await?;
+
+    // One click, with the address filled in; then the notification is taken back, and the next call works.
+    tray.click("Reconnect").await?;
+    let address = desktop.next_opened().await?;
+    assert!(
+        address.query_pairs().any(|(name, value)| name == "login_hint" && value == ALICE.username),
+        "{address}"
+    );
+    browser.sign_in(address.as_str(), ALICE.username).await?;
+    tray.first_line(|line| line == connected).await?;
+    let last = desktop.notifications.next().await.with_context(|| app.log().unwrap_or_default())?;
+    assert_eq!(last, Toast::TakenBack { id });
+    assert_eq!(desktop.notifications.so_far(), [], "one notification a lapse");
+    assert_eq!(world.graph_me(ALICE).await, 200);
+
+    tray.click("Quit").await?;
+    assert_eq!(app.ended().await?, Some(0), "{}", app.log()?);
+    serving.stop()
 }

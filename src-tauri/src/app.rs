@@ -89,6 +89,7 @@ async fn paint_changes(app: AppHandle) {
     let mut views = app.state::<Shell>().views();
     while views.changed().await.is_ok() {
         let view = views.borrow_and_update().clone();
+        tracing::debug!(screen = ?view.screen, "shown");
         if let Err(error) = app.emit("view", &view) {
             tracing::warn!(%error, "the window could not be told");
         }

@@ -23,6 +23,7 @@ pub fn view(shell: State<'_, Shell>) -> View {
 
 #[tauri::command]
 pub fn act(shell: State<'_, Shell>, command: Command) {
+    tracing::debug!(?command, "asked in the window");
     shell.send(command);
 }
 

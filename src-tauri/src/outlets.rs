@@ -30,9 +30,13 @@ pub async fn serve<R: Runtime>(app: AppHandle<R>, mut outlets: UnboundedReceiver
             }
             Outlet::Notify { id, title, body } => notify(&app, &id, &title, &body),
             Outlet::Withdraw { id } => {
-                if let Err(error) = app.notification().remove_active(vec![number(&id)]) {
-                    tracing::debug!(%error, "a notification could not be taken back");
-                }
+                let app = app.clone();
+                // Waits for the desktop's answer, which an async thread must not.
+                tauri::async_runtime::spawn_blocking(move || {
+                    if let Err(error) = app.notification().remove_active(vec![number(&id)]) {
+                        tracing::debug!(%error, "a notification could not be taken back");
+                    }
+                });
             }
             Outlet::Clipboard(text) => copy(&mut clipboard, text),
         }

@@ -107,6 +107,7 @@ fn clicked(app: &AppHandle, event: MenuEvent) {
     let Ok(painted) = tray.painted.lock() else { return };
     let item = event.id().0.parse::<usize>().ok().and_then(|index| painted.menu.0.get(index));
     let Some(Item::Action(action)) = item else { return };
+    tracing::debug!(does = ?action.does, "chosen in the tray");
     match action.does {
         Does::Act(id) => {
             if let Some(command) = command(id) {

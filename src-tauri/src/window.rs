@@ -45,7 +45,9 @@ fn show<R: Runtime>(app: &AppHandle<R>, panel: Option<&str>) -> anyhow::Result<(
     if let Some(panel) = panel {
         config.url = WebviewUrl::App(format!("index.html#{panel}").into());
     }
-    match WebviewWindowBuilder::from_config(app, &config)?.build() {
+    // A link dropped on the window must not take the app's place in it.
+    let own = |url: &tauri::Url| url.scheme() == "tauri" || url.host_str() == Some("tauri.localhost");
+    match WebviewWindowBuilder::from_config(app, &config)?.on_navigation(own).build() {
         // Two clicks at once: the other one has made it.
         Ok(_) | Err(tauri::Error::WebviewLabelAlreadyExists(_)) => Ok(()),
         Err(error) => Err(error.into()),

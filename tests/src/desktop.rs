@@ -21,8 +21,9 @@ use keyring::Keyring;
 use notifications::Notifications;
 use tray::TrayHost;
 
-/// How long anything on this desktop may take before the test says that it did not happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything on this desktop may take before the test says that it did not happen. More than the 20 seconds after
+/// which the app takes a silent keyring for a locked one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// X has no event that a shell tool waits for here: it is asked this often.
 const POLL: Duration = Duration::from_millis(50);

@@ -1,7 +1,6 @@
 //! The app's window, looked at and clicked through WebKit's own driver, which starts the app.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use super::{Desktop, PATIENCE, binary, screens_dir};
+use super::{Desktop, PATIENCE, binary};
 use crate::process::free_port;
 
 /// A web view, its web process and its network process start on two busy cores.
@@ -95,14 +94,6 @@ impl Window {
     /// Runs a script in the page, `arguments` as its `arguments`.
     pub async fn run(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
         Ok(self.client.execute(script, arguments).await?)
-    }
-
-    /// A picture of the page, into `target/screens/`.
-    pub async fn picture(&self, name: &str) -> Result<PathBuf> {
-        let path = screens_dir()?.join(format!("{name}.png"));
-        let image = self.client.screenshot().await?;
-        tokio::fs::write(&path, image).await?;
-        Ok(path)
     }
 
     async fn element(&self, css: &str) -> Result<fantoccini::elements::Element> {
