@@ -102,6 +102,7 @@ fn build(app: &AppHandle, icon: Icon, menu: menu::Menu) -> tauri::Result<(Menu<W
 }
 
 /// The person chose an item. Looked up in what is painted, so that a click always does what its words say.
+#[allow(clippy::needless_pass_by_value)] // Tauri's signature.
 fn clicked(app: &AppHandle, event: MenuEvent) {
     let tray = app.state::<Tray>();
     let Ok(painted) = tray.painted.lock() else { return };
