@@ -70,6 +70,9 @@ fn has_small_header(file: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 

@@ -134,3 +134,6 @@ impl Unverified<'_> {
         key.verify_strict(self.signed, &self.signature).is_ok()
     }
 }
+
+#[cfg(test)]
+mod vectors;
