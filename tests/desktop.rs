@@ -213,7 +213,7 @@ async fn a_pasted_message_shows_who_asks_for_what_and_escape_declines() -> Resul
 /// Shows J1, J2, J5, J6, J7 (cancelling), H12.
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Result<()> {
-    let world = World::with_operators_broker().await;
+    let world = World::with_own_broker().await;
     world.tenant.lifetimes(ALWAYS_DUE).await?;
     let mut serving = world.daemon.serve().await?;
     let link = world.daemon.invite(ALICE.mail)?;

@@ -17,6 +17,7 @@ pub mod notifications;
 pub mod tray;
 pub mod window;
 
+use crate::program::program;
 use keyring::Keyring;
 use notifications::Notifications;
 use tray::TrayHost;
@@ -272,24 +273,9 @@ pub async fn start_again(desktop: &Desktop, arguments: &[&str]) -> Result<Output
     Ok(timeout(PATIENCE, output).await.context("the second app still runs")??)
 }
 
-/// The built app. Built here when it is not up to date, since no test depends on it in Cargo's eyes.
+/// The built app.
 pub fn binary() -> Result<PathBuf> {
-    static BUILT: std::sync::OnceLock<std::result::Result<PathBuf, String>> = std::sync::OnceLock::new();
-    BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
-}
-
-fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "valet-key"])
-        .current_dir(workspace())
-        .status()
-        .context("cargo could not be started")?;
-    ensure!(
-        built.success(),
-        "the app does not build: `cargo build -p valet-key` (it needs libwebkit2gtk-4.1-dev)"
-    );
-    Ok(target_dir().join("debug/valet-key"))
+    program("valet-key")
 }
 
 fn workspace() -> PathBuf {
