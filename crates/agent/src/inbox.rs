@@ -13,7 +13,8 @@ use crate::registry::{Device, Registry};
 /// A message that is what it says, and what it asks for.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Hello(Device),
+    /// With the message's name, for the answer.
+    Hello(Device, uuid::Uuid),
     Cache(Device, Mark, Box<CacheUpdated>),
     Access(Device, Mark, AccessSet),
     Disconnect(Device, Mark, AccountDisconnect),
@@ -68,7 +69,7 @@ fn sort(device: Device, opened: Opened<ToAgent>) -> Incoming {
         jti: opened.header.jti,
     };
     match opened.message {
-        ToAgent::Hello(_) => Incoming::Hello(device),
+        ToAgent::Hello(_) => Incoming::Hello(device, opened.header.jti),
         ToAgent::CacheUpdated(body) => Incoming::Cache(device, mark, Box::new(body)),
         ToAgent::AccessSet(body) => Incoming::Access(device, mark, body),
         ToAgent::AccountDisconnect(body) => Incoming::Disconnect(device, mark, body),

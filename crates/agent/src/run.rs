@@ -181,9 +181,9 @@ impl Desk<'_> {
             now,
         );
         let safe = match read {
-            Ok(Incoming::Hello(device)) => {
+            Ok(Incoming::Hello(device, hello)) => {
                 self.heard(&device, now);
-                self.voice.tell(&device);
+                self.voice.answer(&device, hello);
                 true
             }
             Ok(Incoming::Cache(device, mark, body)) => {

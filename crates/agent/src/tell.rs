@@ -2,6 +2,7 @@
 //! anything; what cannot be told now is in the next `state`.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::message::{
     AccountRef, AccountState, AuthExpired, Health as WireHealth, Outcome, Receipt, State,
@@ -72,13 +73,22 @@ impl Voice<'_> {
         }
     }
 
+    fn tell(&self, device: &Device) {
+        self.say_state(device, None);
+    }
+
+    /// To a device that asked.
+    pub(crate) fn answer(&self, device: &Device, hello: Uuid) {
+        self.say_state(device, Some(hello));
+    }
+
     /// How the accounts of a device are.
-    pub(crate) fn tell(&self, device: &Device) {
+    fn say_state(&self, device: &Device, answers: Option<Uuid>) {
         let now = self.shared.clock.now();
         let id = device.id();
         let accounts =
             self.shared.vault.live().iter().filter_map(|facts| account_state(facts, &id)).collect();
-        self.send(device, &State { accounts, at: now }.into(), now);
+        self.send(device, &State { accounts, at: now, answers }.into(), now);
     }
 
     pub(crate) fn receipt(

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::message::{AccountRef, Health as WireHealth, Outcome, Receipt, State};
 use valetkey_handoff::{Presence, PublicKeys, ToDevice, Topic, Topics, open};
 use valetkey_link::{self as link, Clock, Link, PublishId, Retain};
 
+use crate::currency::Currency;
 use crate::keeper::Keeper;
 use crate::outbox::What;
 use crate::problem::InviteProblem;
@@ -23,6 +25,10 @@ use crate::step::Event;
 const ENROLL_GRACE: SignedDuration = SignedDuration::from_mins(2);
 /// How long somebody who unpairs waits for the last messages to reach the broker.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Others can give reason to ask or to send again (presence is anybody's to write). However often they do, each is done once
+/// in this time.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the courier is asked to do.
 #[derive(Debug)]
@@ -43,8 +49,9 @@ pub(crate) struct Courier {
     up: bool,
     /// With the link and not yet with the broker; it sends those again by itself.
     in_flight: HashMap<PublishId, Uuid>,
-    /// The newest message taken. An older `state` delivered late, or replayed, must not undo a newer one.
-    heard_up_to: Timestamp,
+    currency: Currency,
+    hello: Paced,
+    wake: Paced,
     farewell: Option<oneshot::Sender<()>>,
 }
 
@@ -63,7 +70,9 @@ impl Courier {
             heart,
             up: false,
             in_flight: HashMap::new(),
-            heard_up_to: Timestamp::MIN,
+            currency: Currency::default(),
+            hello: Paced::default(),
+            wake: Paced::default(),
             farewell: None,
         }
     }
@@ -86,7 +95,9 @@ impl Courier {
                 },
                 Some(order) = orders.recv() => self.order(order),
                 () = timer => self.send_due(),
+                () = paced(self.up, [&self.hello, &self.wake]) => {}
             }
+            self.do_paced();
             if self.in_flight.is_empty()
                 && let Some(done) = self.farewell.take()
             {
@@ -97,9 +108,9 @@ impl Courier {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::SayHello => self.say_hello(),
+            Order::SayHello => self.hello.wanted = true,
             Order::SendPending => {
-                self.keeper.outbox().wake();
+                self.wake.wanted = true;
                 self.send_due();
             }
             Order::Farewell(accounts, done) => {
@@ -114,12 +125,24 @@ impl Courier {
         }
     }
 
-    fn say_hello(&mut self) {
+    fn do_paced(&mut self) {
         if !self.up {
             return;
         }
+        let now = Instant::now();
+        if self.hello.take(now) {
+            self.say_hello();
+        }
+        if self.wake.take(now) {
+            self.keeper.outbox().wake();
+            self.send_due();
+        }
+    }
+
+    fn say_hello(&mut self) {
         match self.keeper.hello(self.clock.now()) {
             Ok(sealed) => {
+                self.currency.asked(sealed.jti);
                 // Not kept: the next connection says it again.
                 let sent = self.link.publish(self.keeper.inbox_topic(), sealed.text, Retain::No);
                 if let Err(error) = sent {
@@ -223,10 +246,13 @@ impl Courier {
                 return;
             }
         };
-        let issued_at = opened.header.issued_at;
-        let current = issued_at >= self.heard_up_to;
-        self.heard_up_to = self.heard_up_to.max(issued_at);
+        let answers = match &opened.message {
+            ToDevice::State(state) => state.answers,
+            _ => None,
+        };
+        let current = self.currency.judge(&opened.header, answers);
         match opened.message {
+            // These two answer what is waiting in the outbox, or nothing.
             ToDevice::Receipt(receipt) => self.receipt(receipt),
             ToDevice::Enrolled(_) => self.enrolled(),
             ToDevice::State(state) if current => {
@@ -238,17 +264,21 @@ impl Courier {
                 reason: expired.reason.as_str().to_owned(),
                 claims: expired.claims,
             }),
-            ToDevice::State(_) | ToDevice::AuthExpired(_) => tracing::debug!("an older message came late"),
+            ToDevice::State(_) | ToDevice::AuthExpired(_) => {
+                tracing::debug!("a message that may be an old one; asking how things are");
+                self.hello.wanted = true;
+            }
         }
     }
 
     fn enrolled(&self) {
         let enroll = |what: &What| matches!(what, What::Enroll { .. });
         let jti = self.keeper.outbox().all().find(|pending| enroll(&pending.what)).map(|pending| pending.jti);
-        if let Some(jti) = jti {
-            self.answered(jti);
+        if let Some(jti) = jti
+            && self.answered(jti).is_some()
+        {
+            self.tell(Event::Enrolled);
         }
-        self.tell(Event::Enrolled);
     }
 
     fn receipt(&mut self, receipt: Receipt) {
@@ -270,7 +300,7 @@ impl Courier {
                 self.tell(Event::EnrollRefused(problem));
             }
             (Some(What::Enroll { .. }), _) => self.tell(Event::Enrolled),
-            (Some(What::Disconnect { .. }), _) => self.say_hello(),
+            (Some(What::Disconnect { .. }), _) => self.hello.wanted = true,
             // A receipt that comes twice, or for what a newer sign-in has overtaken.
             (None, _) => {}
         }
@@ -286,6 +316,32 @@ impl Courier {
     fn tell(&self, event: Event) {
         // Nobody listens only when the companion has stopped.
         let _ = self.heart.send(event);
+    }
+}
+
+/// Something that is done when wanted, but not more than once in [`PAUSE`].
+#[derive(Debug, Default)]
+struct Paced {
+    wanted: bool,
+    not_before: Option<Instant>,
+}
+
+impl Paced {
+    fn take(&mut self, now: Instant) -> bool {
+        let due = self.wanted && self.not_before.is_none_or(|at| at <= now);
+        if due {
+            *self = Self { wanted: false, not_before: Some(now + PAUSE) };
+        }
+        due
+    }
+}
+
+/// Returns when one that is wanted may be done.
+async fn paced(up: bool, all: [&Paced; 2]) {
+    let wanted = all.into_iter().filter(|one| up && one.wanted);
+    match wanted.filter_map(|one| one.not_before).min() {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

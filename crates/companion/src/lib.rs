@@ -8,6 +8,7 @@
 pub mod command;
 pub mod controller;
 mod courier;
+mod currency;
 mod durable;
 mod hands;
 mod invite;

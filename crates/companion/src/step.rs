@@ -147,6 +147,10 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         Event::InviteRead(Ok(offer)) => {
             if state.flow != Flow::Pairing {
                 state.offer = Some(offer);
+                // What failed before, such as half a link, would hide it.
+                if matches!(state.flow, Flow::Failed(_)) {
+                    state.flow = Flow::Idle;
+                }
             }
         }
         Event::InviteRead(Err(problem)) => state.refuse_invite(problem),
@@ -163,8 +167,8 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
                 LinkState::Down { since, .. } => since,
                 _ => now,
             };
+            // A question stays unanswered, however often the connection comes and goes meanwhile.
             state.link = LinkState::Down { since, reason };
-            state.hello_since = None;
         }
         Event::AgentPresence { online } => state.presence(online, now, &mut effects),
         Event::Published { generation } => {

@@ -173,6 +173,9 @@ pub struct State {
     pub accounts: Vec<AccountState>,
     #[serde(with = "epoch::required")]
     pub at: Timestamp,
+    /// The `jti` of the [`Hello`] that asked: proof that this was said after it, and is not an old one delivered again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Uuid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,12 +17,16 @@ impl State {
         }
     }
 
+    /// Anybody may have written this, so a change of it is a reason to ask. Only what the assistant signs brings it back.
     pub(super) fn presence(&mut self, online: bool, now: Timestamp, effects: &mut Vec<Effect>) {
-        let came_back = online && self.agent_online == Some(false);
-        self.agent_online = Some(online);
-        if came_back {
-            self.hello_since = None;
+        let before = self.agent_online;
+        if before != Some(false) {
+            self.agent_online = Some(online);
+        }
+        if before.is_some_and(|before| before != online) {
             self.hello(now, effects);
+        }
+        if online && before == Some(false) {
             effects.push(Effect::SendPending);
         }
     }

@@ -56,6 +56,8 @@ pub struct Agent {
     link: Link,
     events: Events,
     pub device: Option<PublicKeys>,
+    /// A `hello` that has had no answer.
+    hello: Option<uuid::Uuid>,
 }
 
 impl Agent {
@@ -67,7 +69,7 @@ impl Agent {
         let invite = invite(&keys, broker, terms);
         let topics = Topics::new(keys.thumbprint());
         let (link, events) = Link::start(settings(broker, &keys, &topics)).unwrap();
-        Self { keys, invite, topics, link, events, device: None }
+        Self { keys, invite, topics, link, events, device: None, hello: None }
     }
 
     pub fn link_of_invite(&self) -> String {
@@ -122,6 +124,9 @@ impl Agent {
                 let device = self.device.as_ref().expect("a device that enrolled first");
                 let opened =
                     open::<ToAgent>(payload, device, &self.keys, Timestamp::now()).expect("a message");
+                if let ToAgent::Hello(_) = opened.message {
+                    self.hello = Some(opened.header.jti);
+                }
                 Some((opened.header, opened.message, opened.digest))
             }
             _ => None,
@@ -149,8 +154,9 @@ impl Agent {
         self.say(Receipt { of: header.jti, generation: header.generation, account: None, outcome });
     }
 
-    pub fn say_state(&self, accounts: Vec<AccountState>) {
-        self.say(State { accounts, at: Timestamp::now() });
+    pub fn say_state(&mut self, accounts: Vec<AccountState>) {
+        let answers = self.hello.take();
+        self.say(State { accounts, at: Timestamp::now(), answers });
     }
 }
 

@@ -197,6 +197,7 @@ pub fn to_device() -> Vec<ToDevice> {
                 account_state(Health::ReconnectNeeded, Some(code("revoked")), None),
             ],
             at: now(),
+            answers: None,
         }
         .into(),
         AuthExpired {
