@@ -73,6 +73,7 @@ fn listing(path: &Path) -> Result<String> {
 /// What the daemon says of itself, for a person.
 fn in_words(event: &Value) -> String {
     match event["event"].as_str() {
+        Some("serving") => "serving".into(),
         Some("online") => "connected to its broker".into(),
         Some("paired") => "a computer is paired".into(),
         Some("stored") => "a sealed sign-in arrived, was verified, opened and stored".into(),
@@ -85,4 +86,9 @@ fn in_words(event: &Value) -> String {
         },
         _ => event.to_string(),
     }
+}
+
+fn four_words(invite: &Value) -> String {
+    let words = invite["words"].as_array().map(Vec::as_slice).unwrap_or_default();
+    words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }

@@ -9,7 +9,7 @@ use valetkey_tests::process::Guarded;
 use valetkey_tests::program::program;
 use valetkey_tests::tenant::{ALICE, PASSWORD};
 
-use crate::{Stage, in_words, note, say, shell, step};
+use crate::{Stage, four_words, in_words, note, say, shell, step};
 
 pub async fn clicks_through(stage: Stage) -> Result<()> {
     shell("valetkey-agent serve");
@@ -38,14 +38,17 @@ pub async fn clicks_through(stage: Stage) -> Result<()> {
             },
             _ = tokio::signal::ctrl_c() => break,
             key = keys.recv() => match key.as_deref() {
-                Some("t") => match stage.daemon.token(ALICE.mail) {
-                    Ok(token) => {
-                        let me = format!("{}/v1.0/me", stage.tenant.origin);
-                        let answer = http_sign_in::client()?.get(me).bearer_auth(token).send().await?;
-                        note(&format!("the program: {} from Graph", answer.status()));
+                Some("t") => {
+                    let (_, answer) = stage.daemon.ask(&["token", "--account", ALICE.mail])?;
+                    match answer["access_token"].as_str() {
+                        Some(token) => {
+                            let me = format!("{}/v1.0/me", stage.tenant.origin);
+                            let answer = http_sign_in::client()?.get(me).bearer_auth(token).send().await?;
+                            note(&format!("the program: {} from Graph", answer.status()));
+                        }
+                        None => note(&format!("the program: {}", answer["error"]["message"].as_str().unwrap_or("?"))),
                     }
-                    Err(answer) => note(&format!("the program: {answer}")),
-                },
+                }
                 Some("r") => {
                     stage.tenant.revoke(ALICE).await?;
                     note("Revoked. The agent notices at the next renewal; press t to ask now.");

@@ -3,7 +3,6 @@
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use valetkey_tests::browser::Browser;
@@ -11,7 +10,7 @@ use valetkey_tests::http_sign_in;
 use valetkey_tests::program::program;
 use valetkey_tests::tenant::ALICE;
 
-use crate::{Stage, in_words, listing, note, say, shell, step};
+use crate::{Stage, four_words, in_words, listing, note, say, shell, step};
 
 pub async fn tell(stage: Stage) -> Result<()> {
     shell("valetkey-agent serve");
@@ -23,7 +22,7 @@ pub async fn tell(stage: Stage) -> Result<()> {
     let (_, invite) = stage.daemon.ask(&["invite", "--email", ALICE.mail])?;
     let link = invite["link"].as_str().with_context(|| format!("no link: {invite}"))?;
     note(&format!("{}…  ({} characters)", link.get(..48).unwrap_or(link), link.len()));
-    note(&format!("four words to compare: {}", words(&invite)));
+    note(&format!("four words to compare: {}", four_words(&invite)));
 
     step("The person opens it on her own computer, and agrees. Her browser signs her in:");
     shell("valetkey-cli accept 'valetkey://invite/…'");
@@ -66,11 +65,6 @@ pub async fn tell(stage: Stage) -> Result<()> {
         "That is the whole journey. With a display, `cargo xtask demo` lets you click through it in the tray app.",
     );
     Ok(())
-}
-
-fn words(invite: &Value) -> String {
-    let words = invite["words"].as_array().map(Vec::as_slice).unwrap_or_default();
-    words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the companion's terminal twin, tells what it says, and signs in where it asks for that.
