@@ -21,6 +21,7 @@ pub async fn clicks_through(stage: Stage) -> Result<()> {
     let mut command = Command::new(program("valet-key")?);
     command.arg("--open").arg("--data-dir").arg(stage.folder.path().join("person")).arg(link);
     let _app = Guarded::spawn(command.stdin(Stdio::null()))?;
+    note(&format!("The operator sees the four words: {}", four_words(&invite)));
     note(&format!(
         "Now it is your turn, in the window and the tray. Sign in as {} with {PASSWORD}.",
         ALICE.username
