@@ -13,19 +13,19 @@ use url::Url;
 use valetkey_agent::{BrokerAccounts, BrokerAccountsError};
 use valetkey_handoff::{BrokerAccess, InviteId, Sensitive, Thumbprint};
 
-use crate::broker_files::BrokerFiles;
+use crate::broker_files::{BrokerFiles, Login};
 use crate::own_broker::OwnBroker;
 
 /// A person waits for the invite while the command runs.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
-/// Users at the agent's own mosquitto, which runs while the daemon serves.
+/// Users at the agent's own mosquitto. `url` is what devices are told.
 #[derive(Debug)]
-pub struct OwnAccounts {
-    pub files: BrokerFiles,
-    pub broker: Option<Arc<OwnBroker>>,
-    /// What devices are told.
-    pub url: Url,
+pub enum OwnAccounts {
+    /// The daemon serves.
+    Running { broker: Arc<OwnBroker>, url: Url },
+    /// A command without one: the broker reads the files when it starts.
+    Files { files: BrokerFiles, url: Url },
 }
 
 /// Credentials that a command of the operator's makes.
@@ -44,27 +44,44 @@ fn problem(error: impl Display) -> BrokerAccountsError {
 impl BrokerAccounts for OwnAccounts {
     fn grant<'a>(&'a self, invite: &'a InviteId) -> Done<'a, BrokerAccess> {
         Box::pin(async {
-            let login = self.files.invited(invite.as_str()).map_err(problem)?;
-            Ok(BrokerAccess {
-                url: self.url.clone(),
-                username: Some(login.username),
-                password: Some(Sensitive::new(login.password)),
-            })
+            let login = match self {
+                Self::Running { broker, .. } => broker.invited(invite.as_str()).await,
+                Self::Files { files, .. } => quietly(files, files.new_login(invite.as_str()).await),
+            };
+            let Login { username, password } = login.map_err(problem)?;
+            let (Self::Running { url, .. } | Self::Files { url, .. }) = self;
+            let password = Some(Sensitive::new(password));
+            Ok(BrokerAccess { url: url.clone(), username: Some(username), password })
         })
     }
 
     fn enrolled<'a>(&'a self, invite: &'a InviteId, device: &'a Thumbprint) -> Done<'a, ()> {
-        Box::pin(async {
-            match &self.broker {
-                Some(broker) => broker.enrolled(invite.as_str(), device.as_str()).await.map_err(problem),
-                None => self.files.enrolled(invite.as_str(), device.as_str()).map(drop).map_err(problem),
-            }
+        let (invite, device) = (invite.as_str(), device.as_str());
+        Box::pin(async move {
+            let done = match self {
+                Self::Running { broker, .. } => broker.enrolled(invite, device).await,
+                Self::Files { files, .. } => quietly(files, files.enrolled(invite, device).await.map(drop)),
+            };
+            done.map_err(problem)
         })
     }
 
     fn revoke<'a>(&'a self, invite: &'a InviteId) -> Done<'a, ()> {
-        Box::pin(async { self.files.revoked(invite.as_str()).map_err(problem) })
+        Box::pin(async {
+            let done = match self {
+                Self::Running { broker, .. } => broker.revoked(invite.as_str()).await,
+                Self::Files { files, .. } => quietly(files, files.revoked(invite.as_str()).await.map(drop)),
+            };
+            done.map_err(problem)
+        })
     }
+}
+
+/// What was done to the files, once a mosquitto that was left behind has been told.
+fn quietly<T>(files: &BrokerFiles, done: Result<T>) -> Result<T> {
+    let done = done?;
+    files.reload_left_over()?;
+    Ok(done)
 }
 
 #[derive(Deserialize)]

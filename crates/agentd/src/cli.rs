@@ -16,7 +16,7 @@ use url::Url;
         valetkey-agent invite --email ana@contoso.com\n  \
         curl -H \"Authorization: Bearer $(valetkey-agent token --account ana@contoso.com)\" \\\n    \
         https://graph.microsoft.com/v1.0/me/messages\n\n\
-        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a person must click Reconnect (or has never connected),\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a person must connect or reconnect,\n\
         4 an administrator or the operator must change something, 5 try again later."
 )]
 pub struct Cli {
@@ -34,6 +34,9 @@ pub struct Place {
     /// The configuration file (default: agent.toml in the state directory)
     #[arg(long, global = true, env = "VALETKEY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A broker of yours instead of the configured one, for the agent and for devices: mqtt, mqtts, ws or wss
+    #[arg(long, global = true, env = "VALETKEY_BROKER", value_name = "URL")]
+    pub broker: Option<Url>,
     /// Print one JSON object for a program to read
     #[arg(long, global = true)]
     pub json: bool,
@@ -59,11 +62,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  valetkey-agent serve\n  \
         valetkey-agent serve --broker mqtts://broker.example.com:8883\n\n\
         Without a broker configured, a mosquitto of the agent's own is run on loopback.")]
-    Serve {
-        /// A broker of yours instead of the agent's own: mqtt, mqtts, ws or wss
-        #[arg(long, env = "VALETKEY_BROKER", value_name = "URL")]
-        broker: Option<Url>,
-    },
+    Serve,
     /// Invite one person: prints a link, a QR code and the four words they will see
     #[command(after_help = "Examples:\n  valetkey-agent invite --email ana@contoso.com\n  \
         valetkey-agent invite --email ana@contoso.com --allow mail,calendar --expires 1h --json")]
@@ -82,7 +81,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  valetkey-agent devices\n  valetkey-agent devices --remove 5f0cSq")]
     Devices {
         /// Forget this computer: its id, or the beginning of it
-        #[arg(long, value_name = "ID")]
+        // One id in 64 begins with a hyphen.
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         remove: Option<String>,
     },
     /// List the sign-ins that are held, and how each is
@@ -105,6 +105,7 @@ pub enum Command {
         The copy is a sign-in of its own from then on: whoever has the file can read that mailbox."
     )]
     Export {
+        /// The address, or the id `accounts` prints; may be left out when there is only one
         #[arg(long)]
         account: Option<String>,
         /// Where to write it (mode 0600); an existing file is not overwritten
@@ -116,11 +117,14 @@ pub enum Command {
         Microsoft has no way to withdraw one sign-in from outside. To end every sign-in of the person, an\n\
         administrator revokes their sessions in Microsoft Entra.")]
     Remove {
+        /// The address, or the id `accounts` prints
         #[arg(long)]
-        account: Option<String>,
+        account: String,
     },
-    /// Whether the agent runs and what it waits for; exit code 3 when a person is needed
-    #[command(after_help = "Example:\n  valetkey-agent status --json")]
+    /// Whether the agent runs and what it waits for
+    #[command(after_help = "Example:\n  valetkey-agent status --json\n\n\
+        Exit codes: 0 all is well, 1 the agent does not run, 3 a person must reconnect, 4 an account is blocked until\n\
+        an administrator or the operator changes something, 5 the broker is not reached at the moment.")]
     Status,
     /// Print a completion script
     #[command(after_help = "Example:\n  valetkey-agent completions bash > \

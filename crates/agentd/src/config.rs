@@ -3,20 +3,30 @@
 //! Unknown keys are refused by name; a file that does not parse changes nothing.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use url::Url;
+use valetkey_agent::MAX_EXPIRY;
+use valetkey_entra::capability;
 use valetkey_entra::cloud::{Authority, Cloud, Tenant};
+use valetkey_handoff::Label;
+use valetkey_link::Settings;
+
+use crate::problem::Problem;
 
 /// What `init` writes; every key is in it, with its meaning.
 pub const TEMPLATE: &str = include_str!("agent.toml");
 
 /// A port of our own: 1883 and 8883 belong to a broker the machine may already have.
 const OWN_BROKER_PORT: u16 = 18_883;
+const ANYBODY_WRITES: u32 = 0o002;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -109,25 +119,125 @@ impl BrokerConfig {
     }
 }
 
+impl BrokerConfig {
+    fn check(&self) -> Result<()> {
+        check_address("url", Some(&self.url))?;
+        check_address("device_url", self.device_url.as_ref())?;
+        both(
+            ("client_certificate_file", self.client_certificate_file.is_some()),
+            ("client_key_file", self.client_key_file.is_some()),
+        )?;
+        if let Some(command) = &self.device_credential_command {
+            ensure!(
+                command.first().is_some_and(|program| !program.is_empty()),
+                "device_credential_command names no program"
+            );
+            ensure!(
+                self.device_username.is_none() && self.device_password_file.is_none(),
+                "give either device_credential_command, or device_username and device_password_file"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl OwnBrokerConfig {
+    fn check(&self) -> Result<()> {
+        check_address("device_url", self.device_url.as_ref())?;
+        both(("certificate_file", self.certificate_file.is_some()), ("key_file", self.key_file.is_some()))?;
+        ensure!(self.port != 0, "port must be a number from 1 to 65535");
+        ensure!(
+            !self.address.is_unspecified() || self.device_url.is_some(),
+            "address = \"{}\" is no address that devices can reach; say which with device_url",
+            self.address
+        );
+        Ok(())
+    }
+}
+
+fn check_address(key: &str, url: Option<&Url>) -> Result<()> {
+    // The link's own rules: scheme, host, no login in it.
+    url.map_or(Ok(()), |url| Settings::new(url.as_str(), "x").map(drop)).context(key.to_owned())
+}
+
+fn both((one, has_one): (&str, bool), (other, has_other): (&str, bool)) -> Result<()> {
+    ensure!(has_one == has_other, "{one} and {other} are needed together");
+    Ok(())
+}
+
 impl Config {
-    /// The file at `path`; without one, the defaults.
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+    /// The file at `path`, with `broker` instead of what it says about brokers.
+    pub fn load(path: &Path, broker: Option<Url>) -> Result<Self, Problem> {
+        let shown = path.display();
+        let text = fs::read_to_string(path).map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::NotFound => "; make one with: valetkey-agent init",
+                _ => "",
+            };
+            Problem::configuration(format!("cannot read {shown}: {error}{hint}"))
+        })?;
+        let mode = fs::metadata(path).map(|facts| facts.permissions().mode()).unwrap_or_default();
+        if mode & ANYBODY_WRITES != 0 {
+            // It names commands that are run.
+            return Err(Problem::configuration(format!("anybody can write {shown}; run: chmod o-w {shown}")));
+        }
+        Self::parse(&text, broker).map_err(|problem| Problem::configuration(format!("in {shown}: {problem}")))
     }
 
-    pub fn parse(text: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text)?;
-        config.authority()?;
-        parse_duration(&config.invite_expires).context("invite_expires")?;
-        if config.own_broker.certificate_file.is_some() != config.own_broker.key_file.is_some() {
-            bail!("own_broker needs certificate_file and key_file together");
+    pub fn parse(text: &str, broker: Option<Url>) -> Result<Self, Problem> {
+        let mut config: Self = toml::from_str(text).map_err(Problem::configuration)?;
+        if let Some(url) = broker {
+            config.use_broker(url);
         }
+        config.check().map_err(Problem::configuration)?;
         Ok(config)
+    }
+
+    /// What people are shown.
+    pub fn label(&self) -> Result<Label> {
+        let long = Label::MAX_CHARS;
+        self.name.parse().ok().with_context(|| {
+            format!(
+                "name = {:?} cannot be shown to people: use one line of up to {long} characters",
+                self.name
+            )
+        })
+    }
+
+    /// The login stays, and devices are told the same address.
+    fn use_broker(&mut self, url: Url) {
+        match &mut self.broker {
+            Some(broker) => {
+                broker.url = url;
+                broker.device_url = None;
+            }
+            None => self.broker = Some(BrokerConfig::at(url)),
+        }
+    }
+
+    /// Everything that can be found wrong without touching another file or the network.
+    fn check(&self) -> Result<()> {
+        self.label()?;
+        self.authority()?;
+        if let Some(client_id) = &self.client_id {
+            let fits = !client_id.is_empty() && client_id.chars().all(|c| c.is_ascii_graphic());
+            ensure!(fits, "client_id = {client_id:?} is not an application id");
+        }
+        capability::parse(&self.allow).context("allow")?;
+        ensure!(!self.allow.is_empty(), "allow is empty, so an invite would ask for nothing");
+        let expires = parse_duration(&self.invite_expires).context("invite_expires")?;
+        ensure!(
+            SignedDuration::try_from(expires).is_ok_and(|expires| expires <= MAX_EXPIRY),
+            "invite_expires = {:?} is more than 7 days",
+            self.invite_expires
+        );
+        if let Some(page) = &self.link_base {
+            ensure!(page.scheme() == "https", "link_base must begin with https://");
+        }
+        if let Some(broker) = &self.broker {
+            broker.check().context("[broker]")?;
+        }
+        self.own_broker.check().context("[own_broker]")
     }
 
     /// Where this agent's people sign in.
@@ -170,69 +280,4 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_key_is_refused_by_its_name() {
-        let error = format!("{:#}", Config::parse("client_id = \"x\"\nclent_secret = \"y\"").unwrap_err());
-        assert!(error.contains("clent_secret"), "{error}");
-        let error = format!("{:#}", Config::parse("[own_broker]\nprot = 1").unwrap_err());
-        assert!(error.contains("prot"), "{error}");
-    }
-
-    /// Every key stands in the template, which is a valid file as it is and with every comment mark taken away.
-    #[test]
-    fn the_template_documents_every_key() {
-        Config::parse(TEMPLATE).expect("the template as written");
-        let all: String = TEMPLATE
-            .lines()
-            .map(|line| match line.strip_prefix('#') {
-                // A comment for people has a space after its mark; a switched-off key has none.
-                Some(key) if !key.starts_with(' ') => format!("{key}\n"),
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        let table: toml::Table = toml::from_str(&all).expect("the template with every key switched on");
-        for (section, keys) in [
-            (
-                "",
-                "name client_id tenant cloud login_url graph_url allow invite_expires link_base broker own_broker",
-            ),
-            (
-                "broker",
-                "url username password_file ca_file client_certificate_file client_key_file device_url \
-                 device_username device_password_file device_credential_command",
-            ),
-            ("own_broker", "address port device_url certificate_file key_file"),
-        ] {
-            let table = if section.is_empty() { Some(&table) } else { table[section].as_table() };
-            for key in keys.split_whitespace() {
-                assert!(
-                    table.is_some_and(|table| table.contains_key(key)),
-                    "{section} {key} is not in the template"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_cloud_of_ones_own_needs_both_addresses_and_the_others_take_none() {
-        assert!(Config::parse("cloud = \"custom\"").is_err());
-        assert!(Config::parse("login_url = \"https://login.example\"").is_err());
-        assert!(Config::parse("cloud = \"mars\"").is_err());
-        assert!(Config::parse("tenant = \"no such\"").is_err());
-    }
-
-    #[test]
-    fn durations_are_read_in_four_units_and_nothing_else() {
-        assert_eq!(parse_duration("90s").unwrap(), Duration::from_secs(90));
-        assert_eq!(parse_duration(" 2h ").unwrap(), Duration::from_secs(7_200));
-        assert_eq!(parse_duration("7d").unwrap(), Duration::from_secs(604_800));
-        for wrong in
-            ["", "10", "m", "-1m", "1.5h", "0s", "10 m", "99999999999999999999d", "9999999999999999d"]
-        {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context, Result};
@@ -15,8 +16,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as Async
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::problem::Problem;
+
 /// Far above any question; a longer line is not ours.
 const MAX_QUESTION_BYTES: u64 = 64 * 1024;
+/// Longer than a refresh at a slow provider, and than an operator's command for credentials.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Between tries to take a command in when the system has no room for another open file.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a command asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,30 +35,16 @@ pub enum Question {
     Accounts,
     Token { account: Option<String>, resource: String },
     Export { account: Option<String> },
-    Remove { account: Option<String> },
+    Remove { account: String },
     Status,
 }
 
-/// What comes back: a value, or a problem in words with a code and the exit code that goes with it.
+/// What comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     Ok(Value),
     Error(Problem),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Kebab-case, for programs.
-    pub code: String,
-    /// What happened and what to do, for people.
-    pub message: String,
-}
-
-impl Problem {
-    pub fn new(code: &str, message: impl std::fmt::Display) -> Self {
-        Self { code: code.to_owned(), message: format!("{message:#}") }
-    }
 }
 
 /// Whoever can answer.
@@ -67,31 +60,69 @@ fn socket(state_dir: &Path) -> PathBuf {
 pub fn ask(state_dir: &Path, question: &Question) -> Result<Option<Answer>> {
     let mut stream = match BlockingStream::connect(socket(state_dir)) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(None);
+        Err(error) => {
+            return match error.kind() {
+                // The last: a path that is too long for a socket, so no daemon runs there.
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput => {
+                    Ok(None)
+                }
+                io::ErrorKind::PermissionDenied => Err(Problem::new(
+                    "state_dir",
+                    format!(
+                        "{} belongs to another user; run this command as that user (sudo -u …)",
+                        state_dir.display()
+                    ),
+                )
+                .into()),
+                _ => Err(error).context("cannot reach the running agent"),
+            };
         }
-        Err(error) => return Err(error).context("cannot reach the running agent"),
     };
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).context("the agent ended before it answered")?;
-    Ok(Some(serde_json::from_str(&answer).context("the agent's answer was cut short")?))
+    let asked = stream.write_all(&line).and_then(|()| BufReader::new(stream).read_line(&mut answer));
+    match asked {
+        Ok(1..) => Ok(Some(serde_json::from_str(&answer).context("the agent's answer was cut short")?)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Problem::new("unavailable", "the running agent does not answer; restart it").into())
+        }
+        Ok(0) | Err(_) => {
+            Err(Problem::new("stopping", "the agent stopped before it answered; try again").into())
+        }
+    }
 }
 
-/// Answers on the socket until cancelled. Call it with the state directory's lock held: a left-over socket is then
-/// nobody's.
-pub async fn serve<A: Answers>(state_dir: &Path, answers: Arc<A>, stop: CancellationToken) -> Result<()> {
-    let path = socket(state_dir);
-    let _ = fs::remove_file(&path);
-    // The directory is 0700, so nobody else gets here between the two lines.
-    let listener = UnixListener::bind(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
+/// The open socket. Commands that come before [`Door::serve`] wait for it. It is removed when dropped.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Call it with the state directory's lock held: a left-over socket is then nobody's.
+    pub fn open(state_dir: &Path) -> Result<Self> {
+        let path = socket(state_dir);
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => Problem::configuration(format!(
+                "the path {} is too long for a socket; use a shorter --state-dir",
+                path.display()
+            ))
+            .into(),
+            _ => anyhow::Error::from(error).context(format!("cannot open {}", path.display())),
+        })?;
+        // The directory is 0700, so nobody else gets here between the two lines.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until cancelled.
+    pub async fn serve<A: Answers>(self, answers: Arc<A>, stop: &CancellationToken) {
+        while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
+            match accepted {
                 Ok((stream, _)) => {
                     let answers = Arc::clone(&answers);
                     tokio::spawn(async move {
@@ -102,13 +133,17 @@ pub async fn serve<A: Answers>(state_dir: &Path, answers: Arc<A>, stop: Cancella
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a command");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
         }
     }
-    let _ = fs::remove_file(&path);
-    Ok(())
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 async fn converse<A: Answers>(stream: UnixStream, answers: &A) -> Result<()> {
@@ -117,10 +152,10 @@ async fn converse<A: Answers>(stream: UnixStream, answers: &A) -> Result<()> {
     while let Some(line) = lines.next_line().await? {
         let answer = match serde_json::from_str(&line) {
             Ok(question) => answers.answer(question).await,
-            Err(error) => Answer::Error(Problem {
-                code: "bad-question".into(),
-                message: format!("not understood: {error}"),
-            }),
+            Err(_) => Answer::Error(Problem::new(
+                "version",
+                "the running agent is of another version and does not understand this; restart it",
+            )),
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::{Value, json};
-use valetkey_agent::{
-    Agent, AgentError, BrokerAccounts, FindError, InviteRequest, StateDirError, TokenFailure,
-};
+use valetkey_agent::{Agent, AgentError, BrokerAccounts, InviteRequest};
 use valetkey_entra::account::AccountId;
-use valetkey_entra::capability::Resource;
+use valetkey_entra::capability::{self, Resource};
 use valetkey_entra::cloud::Cloud;
-use valetkey_handoff::{Terms, Thumbprint};
+use valetkey_handoff::invite::Field;
+use valetkey_handoff::{InviteError, Terms, Thumbprint};
 
 use crate::config::{Config, parse_duration};
-use crate::control::{Answer, Answers, Problem, Question};
+use crate::control::{Answer, Answers, Question};
+use crate::problem::Problem;
 
 /// An open agent with what the operator configured.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Desk {
                 Ok(json!({ "cache": text }))
             }
             Question::Remove { account } => {
-                let removed = self.agent.remove_account(&self.account(account.as_deref())?)?;
+                let removed = self.agent.remove_account(&self.account(Some(&account))?)?;
                 let mut value = as_json(&removed)?;
                 value["message"] = removed.to_string().into();
                 Ok(value)
@@ -63,19 +63,19 @@ impl Desk {
         expires: Option<String>,
     ) -> Result<Value, Problem> {
         let Some(client_id) = self.config.client_id.clone() else {
-            return Err(Problem::new(
-                "no-client-id",
+            return Err(Problem::configuration(
                 "no app registration is configured. Set client_id in agent.toml; docs/entra.md says how to get one",
             ));
         };
-        let authority = self.config.authority().map_err(|error| Problem::new("configuration", error))?;
+        let authority = self.config.authority().map_err(Problem::configuration)?;
         let graph = matches!(authority.cloud, Cloud::Custom(_)).then(|| authority.cloud.graph().to_string());
         let expires = expires.as_deref().unwrap_or(&self.config.invite_expires);
         let expires_in = parse_duration(expires)
             .and_then(|expires| Ok(SignedDuration::try_from(expires)?))
-            .map_err(|error| Problem::new("expires", error))?;
+            .map_err(|error| Problem::new("invite", error))?;
+        capability::parse(&allow).map_err(|error| Problem::new("invite", error))?;
         let terms = Terms {
-            email,
+            email: email.clone(),
             authority: authority.cloud.login().to_string(),
             graph,
             tenant: authority.tenant.to_string(),
@@ -83,7 +83,13 @@ impl Desk {
             capabilities: if allow.is_empty() { self.config.allow.clone() } else { allow },
         };
         let request = InviteRequest { expires_in, ..InviteRequest::new(terms) };
-        let invite = self.agent.invite(request, &*self.accounts).await?;
+        let invite =
+            self.agent.invite(request, &*self.accounts).await.map_err(|error| match (error, email) {
+                (AgentError::Invite(InviteError::Unacceptable(Field::Email)), Some(email)) => {
+                    Problem::new("invite", format!("{email:?} is not an e-mail address"))
+                }
+                (error, _) => error.into(),
+            })?;
         let words = {
             let keys = self.agent.public_keys();
             // Slow on purpose.
@@ -108,6 +114,9 @@ impl Desk {
     }
 
     async fn remove_device(&self, id: &str) -> Result<Value, Problem> {
+        if id.is_empty() {
+            return Err(Problem::new("no_device", "say which device: its id, or the beginning of it"));
+        }
         let devices = self.agent.devices();
         let found: Vec<&Thumbprint> =
             devices.iter().map(|device| &device.id).filter(|known| known.as_str().starts_with(id)).collect();
@@ -116,9 +125,10 @@ impl Desk {
                 let device = self.agent.remove_device(one, &*self.accounts).await?;
                 Ok(json!({ "removed": device.id(), "name": device.name }))
             }
-            [] => Err(Problem::new("no-device", format!("no device's id begins with {id:?}"))),
+            [] => Err(Problem::new("no_device", format!("no device's id begins with {id:?}"))),
             several => {
-                Err(Problem::new("ambiguous", format!("{} devices' ids begin with {id:?}", several.len())))
+                let ids: Vec<&str> = several.iter().map(|id| id.as_str()).collect();
+                Err(Problem::new("ambiguous", format!("several ids begin with {id:?}: {}", ids.join(", "))))
             }
         }
     }
@@ -157,44 +167,4 @@ impl Desk {
 
 fn as_json(value: &impl Serialize) -> Result<Value, Problem> {
     serde_json::to_value(value).map_err(|error| Problem::new("internal", error))
-}
-
-impl From<FindError> for Problem {
-    fn from(error: FindError) -> Self {
-        let code = match error {
-            FindError::NotFound { .. } => "no-account",
-            FindError::Ambiguous { .. } => "ambiguous",
-        };
-        Self::new(code, error)
-    }
-}
-
-impl From<TokenFailure> for Problem {
-    fn from(failure: TokenFailure) -> Self {
-        Self::new(failure.code(), failure)
-    }
-}
-
-impl From<AgentError> for Problem {
-    fn from(error: AgentError) -> Self {
-        let code = match &error {
-            AgentError::StateDir(StateDirError::Held { .. }) => "held",
-            AgentError::Terms(_) | AgentError::Expiry | AgentError::Invite(_) => "invite",
-            AgentError::NoAccount => "no-account",
-            AgentError::NoDevice => "no-device",
-            AgentError::Broker(_) => "broker",
-            _ => "state",
-        };
-        Self::new(code, error)
-    }
-}
-
-/// What a shell script sees; `--help` lists them.
-pub fn exit_code(problem: &Problem) -> u8 {
-    match problem.code.as_str() {
-        "auth_required" => 3,
-        "blocked" | "no_licence" | "not_covered" => 4,
-        "unavailable" | "storage" => 5,
-        _ => 1,
-    }
 }

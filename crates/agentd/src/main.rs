@@ -1,163 +1,140 @@
 //! `valetkey-agent`: the daemon that keeps sign-ins for programs on this machine, and the commands to run it.
 
 mod accounts;
+mod ask;
 mod broker_files;
+mod broker_users;
 mod cli;
 mod config;
 mod control;
 mod desk;
+mod export;
+mod init;
+mod mosquitto;
 mod own_broker;
 mod place;
+mod problem;
+mod programs;
 mod serve;
 mod setup;
 mod show;
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use serde_json::{Value, json};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit};
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
+use crate::ask::Asker;
 use crate::cli::{Cli, Command};
-use crate::config::{BrokerConfig, Config};
-use crate::control::{Answer, Answers as _, Problem, Question};
-use crate::desk::Desk;
+use crate::config::Config;
+use crate::control::Question;
+use crate::problem::{Problem, USAGE};
 use crate::show::Printer;
 
-/// A person is needed: what `status` and `token` exit with.
-const PERSON_NEEDED: u8 = 3;
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    keep_to_ourselves();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let printer = Printer { json: cli.place.json };
-    let log = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
+    // A command's own answer says what there is to say; a daemon has only its log.
+    start_log(if matches!(cli.command, Command::Serve) { "info" } else { "warn" });
     let outcome = tokio::runtime::Runtime::new()
         .context("cannot start")
         .and_then(|runtime| runtime.block_on(run(cli, printer)));
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let problem = match error.downcast::<Failed>() {
-                Ok(Failed(problem)) => problem,
-                Err(other) => Problem::new("failed", other),
-            };
+            let problem = Problem::of(error);
             printer.problem(&problem);
-            ExitCode::from(desk::exit_code(&problem))
+            ExitCode::from(problem.exit_code())
         }
     }
 }
 
-/// A problem on its way through `anyhow`, with its code kept.
-#[derive(Debug)]
-struct Failed(Problem);
-
-impl std::fmt::Display for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.message)
-    }
+/// Whatever this process or one it starts makes is closed to others, and no core file holds a token.
+fn keep_to_ourselves() {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Refused only where it is forbidden already.
+    let _ = rustix::process::setrlimit(Resource::Core, none);
 }
 
-impl std::error::Error for Failed {}
+fn start_log(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// Wrong usage, or a wish for help.
+fn usage(error: &clap::Error) -> ExitCode {
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if help || !std::env::args_os().any(|argument| argument == "--json") {
+        // Nothing is left to do where it cannot be printed.
+        let _ = error.print();
+    } else {
+        Printer { json: true }.problem(&Problem::new("usage", error.render()));
+    }
+    ExitCode::from(if help { 0 } else { USAGE })
+}
 
 async fn run(cli: Cli, printer: Printer) -> Result<u8> {
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "valetkey-agent", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "valetkey-agent", &mut script);
+        show::bytes(&script)?;
         return Ok(0);
     }
-    let state_dir = cli.place.state_dir()?;
-    let config_file = cli.place.config_file()?;
-    let ask = async |question| ask(&state_dir, &config_file, question).await;
+    let asker = Asker {
+        state_dir: cli.place.state_dir()?,
+        config_file: cli.place.config_file()?,
+        broker: cli.place.broker,
+    };
+    let ask = async |question| asker.ask(question).await;
     match cli.command {
         Command::Init { name, client_id, tenant } => {
-            let wishes = setup::Wishes { name, client_id, tenant };
-            printer.answer(&setup::init(&state_dir, &config_file, &wishes)?, show::init);
+            let wishes = init::Wishes { name, client_id, tenant };
+            printer.answer(&init::init(&asker.state_dir, &asker.config_file, &wishes)?, show::init)?;
         }
-        Command::Serve { broker } => {
-            let mut config = Config::load(&config_file)?;
-            if let Some(url) = broker {
-                use_broker(&mut config, url);
-            }
-            serve::serve(&state_dir, config, printer).await?;
+        Command::Serve => {
+            let config = Config::load(&asker.config_file, asker.broker)?;
+            Box::pin(serve::serve(&asker.state_dir, config, printer)).await?;
         }
         Command::Invite { email, allow, expires } => {
-            printer.answer(&ask(Question::Invite { email, allow, expires }).await?, show::invite);
+            printer.answer(&ask(Question::Invite { email, allow, expires }).await?, show::invite)?;
         }
-        Command::Devices { remove: None } => printer.answer(&ask(Question::Devices).await?, show::devices),
+        Command::Devices { remove: None } => printer.answer(&ask(Question::Devices).await?, show::devices)?,
         Command::Devices { remove: Some(id) } => {
-            printer.answer(&ask(Question::RemoveDevice { id }).await?, show::device_removed);
+            printer.answer(&ask(Question::RemoveDevice { id }).await?, show::device_removed)?;
         }
-        Command::Accounts => printer.answer(&ask(Question::Accounts).await?, show::accounts),
+        Command::Accounts => printer.answer(&ask(Question::Accounts).await?, show::accounts)?,
         Command::Token { account, resource } => {
-            printer.answer(&ask(Question::Token { account, resource }).await?, show::token);
+            printer.answer(&ask(Question::Token { account, resource }).await?, show::token)?;
         }
         Command::Export { account, msal } => {
             let answer = ask(Question::Export { account }).await?;
-            write_export(&msal, answer["cache"].as_str().unwrap_or_default())?;
-            printer.answer(&json!({ "file": msal }), show::exported);
+            export::write(&msal, &answer)?;
+            printer.answer(&json!({ "file": msal }), show::exported)?;
         }
         Command::Remove { account } => {
-            printer.answer(&ask(Question::Remove { account }).await?, show::removed);
+            printer.answer(&ask(Question::Remove { account }).await?, show::removed)?;
         }
         Command::Status => {
             let status = ask(Question::Status).await?;
-            printer.answer(&status, show::status);
-            let needs = |account: &Value| account["health"] == "reconnect_needed";
-            if status["accounts"].as_array().is_some_and(|accounts| accounts.iter().any(needs)) {
-                return Ok(PERSON_NEEDED);
-            }
+            printer.answer(&status, show::status)?;
+            return Ok(show::status_code(&status));
         }
         Command::Completions { .. } => {}
     }
     Ok(0)
-}
-
-/// `--broker` instead of what the file says about brokers; a login in the file is kept.
-fn use_broker(config: &mut Config, url: Url) {
-    match &mut config.broker {
-        Some(broker) => broker.url = url,
-        None => config.broker = Some(BrokerConfig::at(url)),
-    }
-}
-
-/// The running daemon's answer, or our own under the same lock.
-async fn ask(state_dir: &Path, config_file: &Path, question: Question) -> Result<Value> {
-    let answer = match control::ask(state_dir, &question)? {
-        Some(answer) => answer,
-        None => {
-            if !state_dir.join("agent.json").exists() {
-                anyhow::bail!(
-                    "there is no agent in {}; make one with: valetkey-agent init",
-                    state_dir.display()
-                );
-            }
-            let config = Config::load(config_file)?;
-            let agent = setup::open_agent(state_dir, &config)?;
-            let accounts = setup::accounts(&agent, &config, None)?;
-            Desk { agent, config, accounts }.answer(question).await
-        }
-    };
-    match answer {
-        Answer::Ok(value) => Ok(value),
-        Answer::Error(problem) => Err(Failed(problem).into()),
-    }
-}
-
-/// Readable by its owner alone from the beginning, and never in the place of another file.
-fn write_export(path: &Path, cache: &str) -> Result<()> {
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    file.write_all(cache.as_bytes())?;
-    file.sync_all()?;
-    Ok(())
 }

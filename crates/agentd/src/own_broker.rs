@@ -1,195 +1,261 @@
-//! The agent's own broker as a process: a mosquitto that the daemon starts, watches and stops.
+//! The agent's own broker while the daemon serves: a mosquitto that is started, watched, told of users, and stopped.
 
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::broker_files::{AGENT_USER, BrokerFiles, Login, find};
+use crate::broker_files::{BrokerFiles, Login};
+use crate::broker_users::AGENT_USER;
 use crate::config::OwnBrokerConfig;
+use crate::mosquitto::{Listeners, Mosquitto, Said};
+use crate::programs::find;
 
 /// mosquitto reads a few files; it says when it begins, and does nothing else until it has.
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
-/// What it says.
-const RELOADING: &str = "Reloading config.";
-/// Binding a loopback port and reading a short file takes milliseconds; a machine that swaps takes longer.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// A signal that comes while mosquitto still obeys the one before is lost.
+const RELOAD_AGAIN: Duration = Duration::from_millis(250);
+/// It writes what it holds and closes; a disk that hangs must not keep the daemon from ending.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Not a child of ours: there is nothing to wait on.
+const LEFT_OVER_POLL: Duration = Duration::from_millis(20);
 /// Between a broker's end and its next start: long enough not to spin, short beside the devices' own back-off.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// The address a client on this machine reaches the broker at.
-pub fn local_url(config: &OwnBrokerConfig) -> Result<Url> {
-    let scheme = if config.certificate_file.is_some() { "mqtts" } else { "mqtt" };
-    Ok(Url::parse(&format!("{scheme}://{}", local_address(config)))?)
+/// The address that devices are told.
+pub fn device_url(config: &OwnBrokerConfig) -> Result<Url> {
+    match &config.device_url {
+        Some(url) => Ok(url.clone()),
+        None => url_of(SocketAddr::new(config.address, config.port), config.certificate_file.is_some()),
+    }
 }
 
-fn local_address(config: &OwnBrokerConfig) -> SocketAddr {
-    let host = match config.address {
-        address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        address => address,
-    };
-    SocketAddr::new(host, config.port)
+fn url_of(address: SocketAddr, tls: bool) -> Result<Url> {
+    Ok(Url::parse(&format!("{}://{address}", if tls { "mqtts" } else { "mqtt" }))?)
 }
 
-/// A running broker of the agent's own. It is started again when it ends, until it is told to stop.
+/// It is started again when it ends, until it is told to stop.
 #[derive(Debug)]
 pub struct OwnBroker {
     files: BrokerFiles,
-    reloads: watch::Receiver<u64>,
+    local: SocketAddr,
+    running: watch::Receiver<Option<Pid>>,
+    /// Counts how often it has read its users.
+    reads: watch::Receiver<u64>,
+    reading: Mutex<()>,
     stop: CancellationToken,
-    supervisor: tokio::task::JoinHandle<()>,
+    supervisor: TaskTracker,
 }
 
 impl OwnBroker {
     /// Starts it and waits until it accepts connections. The login is the agent's own.
-    pub async fn start(files: &BrokerFiles, config: &OwnBrokerConfig) -> Result<(Self, Login)> {
+    pub async fn start(files: BrokerFiles, config: &OwnBrokerConfig) -> Result<(Self, Login)> {
         let program = find("mosquitto")?;
-        stop_left_over(files).await?;
-        let login = files.new_login(AGENT_USER)?;
-        files.replace("mosquitto.conf", files.configuration(config)?.as_bytes())?;
-        let (reloaded, reloads) = watch::channel(0);
-        let mosquitto = Mosquitto { program, files: files.clone(), config: config.clone(), reloaded };
-        let child = mosquitto.started().await?;
-        let stop = CancellationToken::new();
-        let supervisor = tokio::spawn(supervise(child, mosquitto, stop.clone()));
-        Ok((Self { files: files.clone(), reloads, stop, supervisor }, login))
+        stop_left_over(&files).await?;
+        let login = files.new_login(AGENT_USER).await?;
+        let listeners = listeners(config)?;
+        let start = Start { program, configuration: files.configure(&listeners)?, listeners };
+        let mosquitto = start.now().await?;
+
+        let (pid, running) = watch::channel(None);
+        let (read, reads) = watch::channel(0);
+        let (stop, supervisor) = (CancellationToken::new(), TaskTracker::new());
+        let local = start.listeners.local();
+        supervisor.spawn(Supervisor { start, pid, read, stop: stop.clone() }.watch(mosquitto));
+        supervisor.close();
+        Ok((Self { files, local, running, reads, reading: Mutex::default(), stop, supervisor }, login))
+    }
+
+    /// Where the agent itself reaches it.
+    pub fn local_url(&self) -> Result<Url> {
+        url_of(self.local, false)
+    }
+
+    /// A login for whoever holds the invite. It is good when this returns.
+    pub async fn invited(&self, invite: &str) -> Result<Login> {
+        let login = self.files.new_login(invite).await?;
+        self.reload().await?;
+        Ok(login)
     }
 
     /// Opens its own topics to a device that has enrolled, and waits until that holds.
     pub async fn enrolled(&self, invite: &str, device: &str) -> Result<()> {
-        if !self.files.enrolled(invite, device)? {
-            return Ok(());
-        }
-        let mut reloads = self.reloads.clone();
-        reloads.mark_unchanged();
-        self.files.reload()?;
-        tokio::time::timeout(RELOAD_LIMIT, reloads.changed())
-            .await
-            .context("mosquitto did not read its users again")?
-            .context("mosquitto has ended")
+        if self.files.enrolled(invite, device).await? { self.reload().await } else { Ok(()) }
+    }
+
+    /// Ends a login, and the connections that were made with it.
+    pub async fn revoked(&self, invite: &str) -> Result<()> {
+        if self.files.revoked(invite).await? { self.reload().await } else { Ok(()) }
     }
 
     /// Ends it, and waits until it has written what it holds.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        let _ = self.supervisor.await;
+        self.supervisor.wait().await;
+    }
+
+    async fn reload(&self) -> Result<()> {
+        let _one_at_a_time = self.reading.lock().await;
+        let mut reads = self.reads.clone();
+        reads.mark_unchanged();
+        let read = async {
+            let mut again = interval(RELOAD_AGAIN);
+            loop {
+                tokio::select! {
+                    read = reads.changed() => return read.context("the agent's own broker has ended"),
+                    _ = again.tick() => if let Some(pid) = *self.running.borrow() {
+                        kill_process(pid, Signal::HUP).context("cannot tell mosquitto to read its users again")?;
+                    }
+                }
+            }
+        };
+        timeout(RELOAD_LIMIT, read).await.context("mosquitto did not read its users again")?
+    }
+}
+
+fn listeners(config: &OwnBrokerConfig) -> Result<Listeners> {
+    let certificate = config.certificate_file.clone().zip(config.key_file.clone());
+    // The certificate names the host that devices know, which this machine may not be able to reach itself by.
+    let agent = match certificate {
+        Some(_) => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?),
+        None => None,
+    };
+    if certificate.is_none() && !config.address.is_loopback() {
+        tracing::warn!(
+            address = %config.address,
+            "the agent's own broker is open to other machines without TLS: their logins can be read on the way"
+        );
+    }
+    Ok(Listeners { devices: SocketAddr::new(config.address, config.port), certificate, agent })
+}
+
+impl Listeners {
+    /// Where this machine reaches it without TLS.
+    fn local(&self) -> SocketAddr {
+        self.agent.unwrap_or_else(|| match self.devices.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, self.devices.port()).into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => {
+                (std::net::Ipv6Addr::LOCALHOST, self.devices.port()).into()
+            }
+            _ => self.devices,
+        })
     }
 }
 
 /// A daemon that was killed could not stop its broker.
 async fn stop_left_over(files: &BrokerFiles) -> Result<()> {
-    if let Some(left_over) = files.running() {
-        kill_process(left_over, Signal::TERM).context("cannot stop the broker of an earlier run")?;
-        let deadline = tokio::time::Instant::now() + START_LIMIT;
-        while files.running().is_some() {
-            if tokio::time::Instant::now() > deadline {
-                bail!("the broker of an earlier run (process {left_over}) does not stop");
+    if let Some(pid) = files.left_over() {
+        tracing::info!(pid = pid.as_raw_nonzero(), "stopping the broker of a run that was cut off");
+        kill_process(pid, Signal::TERM).context("cannot stop the broker of an earlier run")?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while files.left_over().is_some() {
+            if Instant::now() > deadline {
+                bail!("the broker of an earlier run does not stop; run: kill -9 {}", pid.as_raw_nonzero());
             }
-            // Not a child of ours: there is nothing to wait on.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(LEFT_OVER_POLL).await;
         }
     }
-    let _ = fs::remove_file(files.path("pid"));
     Ok(())
 }
 
-async fn supervise(mut child: Child, mosquitto: Mosquitto, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => {
-                if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-                    let _ = kill_process(pid, Signal::TERM);
-                }
-                let _ = child.wait().await;
-                return;
-            }
-            status = child.wait() => {
-                tracing::warn!(?status, "the agent's own broker ended; starting it again");
-            }
-        }
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(RESTART_DELAY) => {}
-            }
-            match mosquitto.started().await {
-                Ok(again) => {
-                    child = again;
-                    break;
-                }
-                Err(error) => tracing::error!(%error, "the agent's own broker does not start"),
-            }
-        }
+/// How it is started, each time.
+struct Start {
+    program: PathBuf,
+    configuration: PathBuf,
+    listeners: Listeners,
+}
+
+impl Start {
+    async fn now(&self) -> Result<Mosquitto> {
+        Mosquitto::start(&self.program, &self.configuration, &self.listeners).await
     }
 }
 
-/// How it is started, each time.
-struct Mosquitto {
-    program: PathBuf,
-    files: BrokerFiles,
-    config: OwnBrokerConfig,
-    reloaded: watch::Sender<u64>,
+struct Supervisor {
+    start: Start,
+    pid: watch::Sender<Option<Pid>>,
+    read: watch::Sender<u64>,
+    stop: CancellationToken,
 }
 
-impl Mosquitto {
-    /// A process that accepts connections.
-    async fn started(&self) -> Result<Child> {
-        let port = self.config.port;
-        let address = local_address(&self.config);
-        if TcpStream::connect(address).await.is_ok() {
-            bail!(
-                "port {port} is already in use, so the agent's own broker cannot start. \
-                 Stop the other program, or set another `port` under [own_broker]"
-            );
+impl Supervisor {
+    async fn watch(self, mut mosquitto: Mosquitto) {
+        loop {
+            let pid = mosquitto.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            self.pid.send_replace(pid);
+            // It has just read everything.
+            self.has_read();
+            let ended = self.until_it_ends(&mut mosquitto).await;
+            self.pid.send_replace(None);
+            if !ended {
+                return end(mosquitto, pid).await;
+            }
+            let status = mosquitto.child.wait().await;
+            tracing::warn!(?status, "the agent's own broker ended; starting it again");
+            let Some(again) = self.again().await else { return };
+            mosquitto = again;
         }
-        let mut child = Command::new(&self.program)
-            .arg("-c")
-            .arg(self.files.path("mosquitto.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start mosquitto")?;
-        let mut said = BufReader::new(child.stderr.take().context("mosquitto has no error stream")?).lines();
-        let deadline = tokio::time::Instant::now() + START_LIMIT;
-        let mut last = String::new();
-        // mosquitto does not say when it listens, so its door is tried until it opens or it has ended.
+    }
+
+    /// `false`: it shall be ended.
+    async fn until_it_ends(&self, mosquitto: &mut Mosquitto) -> bool {
         loop {
             tokio::select! {
-                line = said.next_line() => match line {
-                    Ok(Some(line)) => last = line,
-                    _ => bail!("mosquitto ended at once: {last}"),
+                () = self.stop.cancelled() => return false,
+                said = mosquitto.says() => match said {
+                    Said::Reloading => self.has_read(),
+                    Said::Ended => return true,
                 },
-                () = tokio::time::sleep(Duration::from_millis(20)) => {
-                    if TcpStream::connect(address).await.is_ok() {
-                        break;
-                    }
-                }
-            }
-            if tokio::time::Instant::now() > deadline {
-                bail!("mosquitto did not open port {port} within {START_LIMIT:?}: {last}");
             }
         }
-        let reloaded = self.reloaded.clone();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = said.next_line().await {
-                tracing::debug!(target: "mosquitto", "{line}");
-                if line.contains(RELOADING) {
-                    reloaded.send_modify(|count| *count += 1);
+    }
+
+    /// `None`: it shall not be started any more.
+    async fn again(&self) -> Option<Mosquitto> {
+        let mut told = String::new();
+        self.stop
+            .run_until_cancelled(async {
+                loop {
+                    sleep(RESTART_DELAY).await;
+                    match self.start.now().await {
+                        Ok(mosquitto) => return mosquitto,
+                        Err(error) => {
+                            let problem = format!("{error:#}");
+                            // One line per problem, not per attempt.
+                            if problem != told {
+                                tracing::error!(problem, "the agent's own broker does not start");
+                            }
+                            told = problem;
+                        }
+                    }
                 }
-            }
-        });
-        Ok(child)
+            })
+            .await
+    }
+
+    fn has_read(&self) {
+        self.read.send_modify(|count| *count += 1);
+    }
+}
+
+/// It is still read from while it ends, because it may say more than a pipe holds.
+async fn end(mut mosquitto: Mosquitto, pid: Option<Pid>) {
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let ended = async {
+        while let Said::Reloading = mosquitto.says().await {}
+        let _ = mosquitto.child.wait().await;
+    };
+    if timeout(STOP_LIMIT, ended).await.is_err() {
+        tracing::warn!("the agent's own broker does not stop; it is killed");
+        let _ = mosquitto.child.kill().await;
     }
 }

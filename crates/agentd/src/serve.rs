@@ -3,89 +3,135 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use valetkey_agent::{Agent, Health, LinkStatus, Update};
+use valetkey_agent::{Agent, Health, LinkStatus, Settings, Update};
 
 use crate::config::Config;
-use crate::control;
+use crate::control::Door;
 use crate::desk::Desk;
-use crate::own_broker::{OwnBroker, local_url};
+use crate::own_broker::OwnBroker;
 use crate::setup;
 use crate::show::Printer;
 
-/// Runs until SIGTERM, SIGINT or a problem that ends it.
+/// Runs until SIGTERM, SIGINT, SIGHUP or a problem that ends it.
 pub async fn serve(state_dir: &Path, config: Config, printer: Printer) -> Result<()> {
+    // First, so that a stop in the middle of the start leaves no mosquitto behind.
+    let mut ending = Ending::listen()?;
     if config.client_id.is_none() {
         tracing::warn!(
             "no client_id is configured, so no invite can be made yet; docs/entra.md says how to get one"
         );
     }
     let agent = setup::open_agent(state_dir, &config)?;
-    for trouble in agent.status().troubles {
-        tracing::error!(file = trouble.file, aside = trouble.set_aside_as, "{}", trouble.problem);
-    }
-    let mut updates = agent.updates();
-    let (settings, own) = match &config.broker {
-        Some(broker) => (setup::operators_broker(&agent, broker)?, None),
-        None => {
-            let (broker, login) = OwnBroker::start(&setup::own_files(&agent)?, &config.own_broker).await?;
-            let url = local_url(&config.own_broker)?;
-            tracing::info!(%url, "running a mosquitto of our own");
-            (setup::own_broker(&agent, &url, login)?, Some(Arc::new(broker)))
-        }
+    let updates = agent.updates();
+    // From here on commands wait for us rather than find the directory locked.
+    let door = Door::open(state_dir)?;
+    let (settings, own) = tokio::select! {
+        () = ending.asked() => return Ok(()),
+        started = start_broker(&agent, &config) => started?,
     };
-    let accounts = setup::accounts(&agent, &config, own.clone())?;
-    let desk = Arc::new(Desk { agent: agent.clone(), config, accounts: Arc::clone(&accounts) });
-    printer.event(
-        &json!({ "event": "serving", "agent": agent.id(), "name": agent.name(), "broker": settings.url }),
-    );
-
-    let stop = CancellationToken::new();
-    let telling = tokio::spawn(async move {
-        loop {
-            match updates.recv().await {
-                Ok(update) => {
-                    if let Some(event) = event(&update) {
-                        printer.event(&event);
-                    }
-                }
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            }
-        }
-    });
-    let mut socket = tokio::spawn({
-        let (dir, desk, stop) = (state_dir.to_owned(), desk, stop.clone());
-        async move { control::serve(&dir, desk, stop).await }
-    });
-    let mut running = tokio::spawn({
-        let (agent, stop): (Agent, _) = (agent.clone(), stop.clone());
-        async move { agent.run(settings, accounts, stop).await }
-    });
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        ended = &mut socket => ended?.context("the socket for commands"),
-        ended = &mut running => match ended? {
-            Ok(()) => bail!("the agent stopped by itself"),
-            Err(error) => Err(error.into()),
-        },
-    };
-    tracing::info!("stopping");
-    stop.cancel();
-    let _ = socket.await;
-    let _ = running.await;
-    telling.abort();
-    if let Some(broker) = own.and_then(Arc::into_inner) {
+    let ended = work(&agent, config, printer, updates, door, settings, own.clone(), &mut ending).await;
+    if let Some(broker) = own {
         broker.stop().await;
     }
     ended
+}
+
+async fn start_broker(agent: &Agent, config: &Config) -> Result<(Settings, Option<Arc<OwnBroker>>)> {
+    if let Some(broker) = &config.broker {
+        return Ok((setup::operators_broker(agent, broker)?, None));
+    }
+    let files = setup::own_files(agent)?;
+    let (broker, login) = OwnBroker::start(files.clone(), &config.own_broker).await?;
+    let settings = setup::own_broker(&files, &broker, login)?;
+    tracing::info!(url = %settings.url, "running a mosquitto of our own");
+    Ok((settings, Some(Arc::new(broker))))
+}
+
+#[allow(clippy::too_many_arguments, reason = "everything that was started, handed over once")]
+async fn work(
+    agent: &Agent,
+    config: Config,
+    printer: Printer,
+    updates: Receiver<Update>,
+    door: Door,
+    settings: Settings,
+    own: Option<Arc<OwnBroker>>,
+    ending: &mut Ending,
+) -> Result<()> {
+    let accounts = setup::accounts(agent, &config, own)?;
+    printer.event(
+        &json!({ "event": "serving", "agent": agent.id(), "name": agent.name(), "broker": settings.url }),
+        || format!("{} is running. Invite somebody: valetkey-agent invite --email …", agent.name()),
+    );
+    let desk = Arc::new(Desk { agent: agent.clone(), config, accounts: Arc::clone(&accounts) });
+    let stop = CancellationToken::new();
+    let telling = tokio::spawn(tell(updates, printer));
+    let running = async {
+        let ran = agent.run(settings, accounts, stop.clone()).await;
+        stop.cancel();
+        ran
+    };
+    let both = async { tokio::join!(running, door.serve(desk, &stop)).0 };
+    tokio::pin!(both);
+    let ended = tokio::select! {
+        ran = &mut both => match ran {
+            Ok(()) => bail!("the agent stopped by itself"),
+            Err(error) => Err(error.into()),
+        },
+        () = ending.asked() => {
+            tracing::info!("stopping");
+            stop.cancel();
+            // A refresh that has begun is saved first; whoever asks twice does not want to wait for it.
+            tokio::select! {
+                ran = &mut both => ran.map_err(Into::into),
+                () = ending.asked() => Ok(()),
+            }
+        }
+    };
+    telling.abort();
+    ended
+}
+
+/// The signals that end a daemon.
+struct Ending([Signal; 3]);
+
+impl Ending {
+    fn listen() -> Result<Self> {
+        // SIGHUP comes when the terminal goes away; a death by it would leave mosquitto behind.
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(signal);
+        Ok(Self([terminate?, interrupt?, hangup?]))
+    }
+
+    async fn asked(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+async fn tell(mut updates: Receiver<Update>, printer: Printer) {
+    loop {
+        match updates.recv().await {
+            Ok(update) => {
+                if let Some(event) = event(&update) {
+                    // A person reads the log.
+                    printer.event(&event, String::new);
+                }
+            }
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 /// An update as one JSON line, where somebody outside can make use of it.

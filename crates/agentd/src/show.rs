@@ -1,13 +1,14 @@
 //! What a person at the terminal sees, and the one place where anything is printed.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::Value;
 
-use crate::control::Problem;
+use crate::problem::{LATER, OPERATOR, PERSON, Problem};
 
 /// Prints for a program or for a person.
 #[derive(Debug, Clone, Copy)]
@@ -16,43 +17,60 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// One event of a running daemon: a line for a program; a person reads the log.
-    pub fn event(self, event: &Value) {
-        if self.json {
-            line(&event.to_string());
+    /// Something that happens in a running daemon: a line for a program, or for a person if there are words.
+    /// The daemon runs on if nobody can read it.
+    pub fn event(self, event: &Value, words: impl Fn() -> String) {
+        let text = if self.json { event.to_string() } else { words() };
+        if !text.is_empty() {
+            let _ = line(&text);
         }
     }
 
     /// An answer, as it is for a program and in words for a person.
-    pub fn answer(self, value: &Value, words: impl Fn(&Value) -> String) {
-        if self.json {
-            line(&format!("{value:#}"));
-        } else {
-            line(&words(value));
-        }
+    pub fn answer(self, value: &Value, words: impl Fn(&Value) -> String) -> Result<()> {
+        if self.json { line(&format!("{value:#}")) } else { line(&words(value)) }
     }
 
     pub fn problem(self, problem: &Problem) {
         if self.json {
-            line(&format!("{:#}", serde_json::json!({ "error": problem })));
+            let _ = line(&format!("{:#}", serde_json::json!({ "error": problem })));
         } else {
-            let _ = writeln!(std::io::stderr(), "valetkey-agent: {}", problem.message);
+            let _ = writeln!(std::io::stderr(), "valetkey-agent: {}", plain(&problem.message, true));
         }
     }
 }
 
-fn line(text: &str) {
-    // A reader that went away (`| head`) is not our problem.
-    let _ = writeln!(std::io::stdout(), "{text}");
+fn line(text: &str) -> Result<()> {
+    bytes(format!("{text}\n").as_bytes())
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or("–")
+/// As it is, onto the standard output.
+pub fn bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // A reader that went away (`| head`) is not our problem; a full disk is.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print the answer"),
+        _ => Ok(()),
+    }
+}
+
+/// A text from somewhere else, without what a terminal would obey or what turns the reading direction.
+fn plain(text: &str, lines: bool) -> String {
+    let obeyed = |c: char| {
+        (c.is_control() && !(lines && c == '\n'))
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn text(value: &Value, key: &str) -> String {
+    plain(value[key].as_str().unwrap_or("–"), false)
 }
 
 fn list(value: &Value, separator: &str) -> String {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator)
+    let items: Vec<String> = items.iter().filter_map(Value::as_str).map(|item| plain(item, false)).collect();
+    items.join(separator)
 }
 
 /// A time for people, in their own time zone.
@@ -65,7 +83,11 @@ fn time(value: &Value) -> String {
 }
 
 pub fn init(value: &Value) -> String {
-    let config = if value["config_made"] == true { "Written" } else { "Already there, left as it is" };
+    let config = if value["config_made"] == true {
+        "Written"
+    } else {
+        "Already there, left as it is (edit it to change it)"
+    };
     format!(
         "{} is ready. Its four words: {}\n{config}: {}\nNext: valetkey-agent serve",
         text(value, "name"),
@@ -78,7 +100,7 @@ pub fn invite(value: &Value) -> String {
     let link = text(value, "link");
     let mut shown = String::new();
     if std::io::stdout().is_terminal()
-        && let Ok(code) = qrcode::QrCode::with_error_correction_level(link, qrcode::EcLevel::L)
+        && let Ok(code) = qrcode::QrCode::with_error_correction_level(&link, qrcode::EcLevel::L)
     {
         shown += &code.render::<Dense1x2>().quiet_zone(true).build();
         shown.push('\n');
@@ -141,7 +163,7 @@ fn account(account: &Value) -> String {
 }
 
 pub fn token(value: &Value) -> String {
-    text(value, "access_token").to_owned()
+    text(value, "access_token")
 }
 
 pub fn device_removed(value: &Value) -> String {
@@ -149,7 +171,7 @@ pub fn device_removed(value: &Value) -> String {
 }
 
 pub fn removed(value: &Value) -> String {
-    text(value, "message").to_owned()
+    text(value, "message")
 }
 
 pub fn exported(value: &Value) -> String {
@@ -157,6 +179,19 @@ pub fn exported(value: &Value) -> String {
         "Written: {}. Whoever has this file can read the account; the program that uses it renews it by itself.",
         text(value, "file")
     )
+}
+
+/// What `status` exits with. Nothing is renewed while nobody serves, so that comes first.
+pub fn status_code(status: &Value) -> u8 {
+    let accounts = status["accounts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let any = |health: &str| accounts.iter().any(|account| account["health"] == health);
+    match status["link"]["state"].as_str() {
+        Some("stopped") | None => 1,
+        _ if any("reconnect_needed") => PERSON,
+        _ if any("blocked") => OPERATOR,
+        Some("up") => 0,
+        Some(_) => LATER,
+    }
 }
 
 pub fn status(value: &Value) -> String {
@@ -171,4 +206,33 @@ pub fn status(value: &Value) -> String {
         shown += &format!("\n{}: {}", text(trouble, "file"), text(trouble, "problem"));
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_device_calls_an_account_cannot_command_the_terminal() {
+        let account =
+            json!({ "username": "ana\u{1b}]0;x\u{7}\u{202e}\n", "health": "connected", "capabilities": [] });
+        let shown = accounts(&json!([account]));
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}', '\n']), "{shown:?}");
+        assert!(shown.starts_with("ana"));
+    }
+
+    #[test]
+    fn the_status_code_says_who_has_to_do_something() {
+        let code = |link: &str, health: &str| {
+            status_code(&json!({ "link": { "state": link }, "accounts": [{ "health": health }] }))
+        };
+        assert_eq!(code("up", "connected"), 0);
+        assert_eq!(code("up", "retrying"), 0);
+        assert_eq!(code("stopped", "connected"), 1);
+        assert_eq!(code("up", "reconnect_needed"), PERSON);
+        assert_eq!(code("down", "reconnect_needed"), PERSON);
+        assert_eq!(code("up", "blocked"), OPERATOR);
+        assert_eq!(code("down", "connected"), LATER);
+    }
 }

@@ -1,0 +1,103 @@
+use super::*;
+
+#[test]
+fn an_unknown_key_is_refused_by_its_name() {
+    let error = format!("{:#}", Config::parse("client_id = \"x\"\nclent_secret = \"y\"", None).unwrap_err());
+    assert!(error.contains("clent_secret"), "{error}");
+    let error = format!("{:#}", Config::parse("[own_broker]\nprot = 1", None).unwrap_err());
+    assert!(error.contains("prot"), "{error}");
+}
+
+/// Every key stands in the template, which is a valid file as it is and with every comment mark taken away.
+#[test]
+fn the_template_documents_every_key() {
+    Config::parse(TEMPLATE, None).expect("the template as written");
+    let all: String = TEMPLATE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            // A comment for people has a space after its mark; a switched-off key has none.
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let table: toml::Table = toml::from_str(&all).expect("the template with every key switched on");
+    for (section, keys) in [
+        (
+            "",
+            "name client_id tenant cloud login_url graph_url allow invite_expires link_base broker own_broker",
+        ),
+        (
+            "broker",
+            "url username password_file ca_file client_certificate_file client_key_file device_url \
+             device_username device_password_file device_credential_command",
+        ),
+        ("own_broker", "address port device_url certificate_file key_file"),
+    ] {
+        let table = if section.is_empty() { Some(&table) } else { table[section].as_table() };
+        for key in keys.split_whitespace() {
+            assert!(
+                table.is_some_and(|table| table.contains_key(key)),
+                "{section} {key} is not in the template"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cloud_of_ones_own_needs_both_addresses_and_the_others_take_none() {
+    assert!(Config::parse("cloud = \"custom\"", None).is_err());
+    assert!(Config::parse("login_url = \"https://login.example\"", None).is_err());
+    assert!(Config::parse("cloud = \"mars\"", None).is_err());
+    assert!(Config::parse("tenant = \"no such\"", None).is_err());
+}
+
+#[test]
+fn durations_are_read_in_four_units_and_nothing_else() {
+    assert_eq!(parse_duration("90s").unwrap(), Duration::from_secs(90));
+    assert_eq!(parse_duration(" 2h ").unwrap(), Duration::from_secs(7_200));
+    assert_eq!(parse_duration("7d").unwrap(), Duration::from_secs(604_800));
+    for wrong in ["", "10", "m", "-1m", "1.5h", "0s", "10 m", "99999999999999999999d", "9999999999999999d"] {
+        assert!(parse_duration(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_found_before_anything_starts() {
+    for (text, names) in [
+        ("name = \"two\\nlines\"", "name"),
+        ("client_id = \"\"", "client_id"),
+        ("client_id = \"not an id\"", "client_id"),
+        ("allow = [\"maill\"]", "maill"),
+        ("allow = []", "allow"),
+        ("invite_expires = \"8d\"", "invite_expires"),
+        ("link_base = \"http://connect.example/\"", "link_base"),
+        ("[broker]\nurl = \"https://broker.example\"", "url"),
+        ("[broker]\nurl = \"mqtts://me:secret@broker.example\"", "url"),
+        ("[broker]\nurl = \"mqtt://b\"\ndevice_url = \"ftp://b\"", "device_url"),
+        ("[broker]\nurl = \"mqtt://b\"\nclient_key_file = \"k\"", "client_certificate_file"),
+        ("[broker]\nurl = \"mqtt://b\"\ndevice_credential_command = []", "device_credential_command"),
+        (
+            "[broker]\nurl = \"mqtt://b\"\ndevice_credential_command = [\"x\"]\ndevice_username = \"y\"",
+            "device_username",
+        ),
+        ("[own_broker]\nport = 0", "port"),
+        ("[own_broker]\naddress = \"0.0.0.0\"", "device_url"),
+        ("[own_broker]\ncertificate_file = \"c\"", "key_file"),
+    ] {
+        let problem = Config::parse(text, None).unwrap_err();
+        assert_eq!(problem.code, "configuration");
+        assert!(problem.message.contains(names), "{text}: {problem}");
+        assert!(!problem.message.contains("me:secret"), "{problem}");
+    }
+}
+
+#[test]
+fn a_broker_on_the_command_line_is_everybodys_and_keeps_the_login() {
+    let text = "[broker]\nurl = \"mqtt://old\"\nusername = \"u\"\ndevice_url = \"mqtt://old-too\"";
+    let broker = Config::parse(text, Some("mqtts://new".parse().unwrap())).unwrap().broker.unwrap();
+    assert_eq!(
+        (broker.url.as_str(), broker.username.as_deref(), broker.device_url),
+        ("mqtts://new", Some("u"), None)
+    );
+    assert!(Config::parse("", Some("ftp://new".parse().unwrap())).is_err());
+}

@@ -1,0 +1,122 @@
+//! What went wrong: a code for programs, words for people, and the exit code that a shell sees.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use valetkey_agent::{AgentError, FindError, StateDirError, TokenFailure};
+
+/// Wrong usage, as clap has it.
+pub const USAGE: u8 = 2;
+/// A person has to connect or reconnect.
+pub const PERSON: u8 = 3;
+/// An administrator or the operator has to change something.
+pub const OPERATOR: u8 = 4;
+/// The same may work later by itself.
+pub const LATER: u8 = 5;
+
+/// A failure on its way to whoever asked. `--help` and `docs/operating.md` list the exit codes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Snake case, for programs.
+    pub code: String,
+    /// What happened and what to do, for people.
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(code: &str, message: impl fmt::Display) -> Self {
+        Self { code: code.to_owned(), message: format!("{message:#}") }
+    }
+
+    /// Something in the configuration, or in a file that it names.
+    pub fn configuration(message: impl fmt::Display) -> Self {
+        Self::new("configuration", message)
+    }
+
+    /// What an error that came through `anyhow` is for whoever asked.
+    pub fn of(error: anyhow::Error) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(problem) => return problem,
+            Err(error) => error,
+        };
+        match error.downcast::<AgentError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::new("failed", error),
+        }
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self.code.as_str() {
+            "usage" => USAGE,
+            "auth_required" | "no_account" => PERSON,
+            "blocked" | "no_licence" | "not_covered" | "configuration" => OPERATOR,
+            "unavailable" | "storage" | "stopping" => LATER,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Self {
+        let code = match error {
+            FindError::NotFound { .. } => "no_account",
+            FindError::Ambiguous { .. } => "ambiguous",
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<TokenFailure> for Problem {
+    fn from(failure: TokenFailure) -> Self {
+        Self::new(failure.code(), failure)
+    }
+}
+
+impl From<AgentError> for Problem {
+    fn from(error: AgentError) -> Self {
+        let code = match &error {
+            AgentError::StateDir(StateDirError::Held { .. }) => "held",
+            AgentError::StateDir(_) => "state_dir",
+            AgentError::Terms(_) | AgentError::Expiry | AgentError::Invite(_) => "invite",
+            AgentError::NoAccount => "no_account",
+            AgentError::NoDevice => "no_device",
+            AgentError::Broker(_) => "broker",
+            _ => "failed",
+        };
+        Self::new(code, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_a_refused_token_has_its_exit_code() {
+        let exit = |failure: TokenFailure| Problem::from(failure).exit_code();
+        let reason = String::from("x");
+        assert_eq!(
+            exit(TokenFailure::AuthRequired { reason: reason.clone(), never_connected: false }),
+            PERSON
+        );
+        assert_eq!(exit(TokenFailure::NoLicence), OPERATOR);
+        assert_eq!(exit(TokenFailure::Unavailable { reason, retry_at: None }), LATER);
+        assert_eq!(exit(TokenFailure::Storage { problem: "full".into() }), LATER);
+    }
+
+    #[test]
+    fn a_code_survives_its_way_through_anyhow() {
+        let held = StateDirError::Held { path: "/state".into(), pid: Some(7) };
+        assert_eq!(Problem::of(AgentError::from(held).into()).code, "held");
+        let wrapped = anyhow::Error::from(Problem::configuration("x")).context("while starting");
+        assert_eq!(Problem::of(wrapped).code, "configuration");
+    }
+}

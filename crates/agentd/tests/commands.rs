@@ -1,0 +1,311 @@
+//! The commands as an operator types them: what they say, what they exit with, what they leave on disk.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{CLIENT_ID, Home, mode};
+use valetkey_handoff::Invite;
+
+const COMMANDS: &[&str] =
+    &["init", "serve", "invite", "devices", "accounts", "token", "export", "remove", "status", "completions"];
+
+fn every_file(folder: &Path, look: &mut impl FnMut(&Path, bool)) {
+    look(folder, true);
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { every_file(&path, look) } else { look(&path, false) }
+    }
+}
+
+/// Shows H4 for everything a daemon keeps, its broker's files too.
+#[tokio::test]
+async fn everything_in_the_state_directory_is_its_owners_alone_whatever_the_umask() {
+    for umask in ["000", "777"] {
+        let home = Home::new();
+        // The parents of the directory are the person's own affair; here they are there already.
+        fs::create_dir_all(home.state().parent().unwrap()).unwrap();
+        let program = env!("CARGO_BIN_EXE_valetkey-agent");
+        let port = valetkey_tests::process::free_port().unwrap();
+        let line = format!(
+            "umask {umask}; {program} init --client-id {CLIENT_ID} && \
+             {program} invite --email ana@contoso.example && \
+             sed -i 's/^port = .*/port = {port}/' {config} && chmod 600 {config} && exec {program} serve --json",
+            config = home.config().display()
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).env_clear().env("HOME", home.folder.path());
+        shell.env("PATH", std::env::var_os("PATH").unwrap());
+        let mut serving =
+            valetkey_tests::program::Program::start(&mut shell, &home.folder.path().join("log")).unwrap();
+        serving.event("online").await.unwrap();
+        let mut files = 0;
+        every_file(&home.state(), &mut |path, is_folder| {
+            files += 1;
+            let expected = if is_folder { 0o700 } else { 0o600 };
+            assert_eq!(mode(path) & 0o077, 0, "{} under umask {umask}", path.display());
+            assert_eq!(mode(path) & 0o700, expected & 0o700, "{} under umask {umask}", path.display());
+        });
+        assert!(files > 12, "{files}");
+        serving.stop().unwrap();
+    }
+}
+
+#[test]
+fn init_keeps_the_configuration_that_is_there_and_the_keys() {
+    let home = Home::new();
+    let first = home.json(&["init", "--name", "Ana's assistant", "--client-id", CLIENT_ID]);
+    assert_eq!(first.code, 0, "{first:?}");
+    let first = first.json();
+    assert_eq!((&first["name"], &first["config_made"]), (&"Ana's assistant".into(), &true.into()));
+    assert_eq!(first["words"].as_array().unwrap().len(), 4);
+    let before = fs::read(home.config()).unwrap();
+
+    let again = home.json(&["init", "--name", "Another", "--client-id", "other"]).json();
+    assert_eq!(again["config_made"], false);
+    assert_eq!((&again["agent"], &again["name"]), (&first["agent"], &first["name"]));
+    assert_eq!(fs::read(home.config()).unwrap(), before);
+    assert!(home.run(&["init"]).out.contains("left as it is"));
+}
+
+#[test]
+fn init_with_settings_that_cannot_work_makes_nothing() {
+    let home = Home::new();
+    let ran = home.json(&["init", "--tenant", "no such tenant"]);
+    assert_eq!((ran.code, ran.error().0.as_str()), (4, "configuration"));
+    assert!(ran.error().1.contains("no such tenant"));
+    assert!(!home.state().exists());
+}
+
+/// Shows M12.
+#[test]
+fn a_configuration_that_is_wrong_is_called_that_with_its_file_and_key() {
+    let home = Home::initialised();
+    for (wrong, names) in [
+        ("clent_secret = \"x\"", "clent_secret"),
+        ("[own_broker]\nprot = 1", "prot"),
+        ("allow = [\"maill\"]", "maill"),
+        ("tenant = 7", "tenant"),
+        ("name = ", "line 2"),
+    ] {
+        home.configure(wrong);
+        for command in [&["serve"][..], &["token"], &["invite"], &["status"]] {
+            let ran = home.json(command);
+            let (code, message) = ran.error();
+            assert_eq!((ran.code, code.as_str()), (4, "configuration"), "{wrong}: {ran:?}");
+            assert!(message.contains(names), "{message}");
+            assert!(message.contains(home.config().to_str().unwrap()), "{message}");
+        }
+    }
+    support::write(&home.config(), "");
+    let (code, message) = home.json(&["invite", "--email", "ana@contoso.example"]).error();
+    assert_eq!(code, "configuration");
+    assert!(message.contains("client_id") && message.contains("docs/entra.md"), "{message}");
+}
+
+#[test]
+fn a_configuration_that_is_missing_or_anybodys_to_write_is_not_run_with() {
+    let home = Home::initialised();
+    let (code, message) = home.json(&["serve", "--config", "/nowhere/agent.toml"]).error();
+    assert_eq!(code, "configuration");
+    assert!(message.contains("/nowhere/agent.toml") && message.contains("valetkey-agent init"), "{message}");
+
+    fs::set_permissions(home.config(), fs::Permissions::from_mode(0o666)).unwrap();
+    let (code, message) = home.json(&["serve"]).error();
+    assert_eq!(code, "configuration");
+    assert!(message.contains(&format!("chmod o-w {}", home.config().display())), "{message}");
+}
+
+#[test]
+fn every_commands_help_has_an_example() {
+    let home = Home::new();
+    for command in COMMANDS {
+        let help = home.run(&[command, "--help"]);
+        assert_eq!(help.code, 0);
+        let (_, example) = help.out.split_once("Example").unwrap_or_else(|| panic!("{command} has none"));
+        assert!(example.contains(&format!("valetkey-agent {command}")), "{}", help.out);
+    }
+    let help = home.run(&["--help"]).out;
+    for command in COMMANDS {
+        assert!(help.contains(&format!("  {command} ")), "{command} is missing: {help}");
+    }
+    assert!(help.contains("Exit codes:"), "{help}");
+}
+
+#[test]
+fn completions_are_printed_for_every_shell_without_a_home() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_valetkey-agent"))
+            .args(["completions", shell])
+            .env_clear()
+            .output()
+            .unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        assert!(script.contains("invite") && script.contains("state-dir"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn errors_for_programs_are_one_object_with_a_code_and_words() {
+    let home = Home::initialised();
+    for (arguments, exit, code) in [
+        (&["no-such-command"][..], 2, "usage"),
+        (&["remove"], 2, "usage"),
+        (&["serve", "--broker", "nonsense"], 2, "usage"),
+        (&["token"], 3, "auth_required"),
+        (&["token", "--account", "ana@contoso.example"], 3, "no_account"),
+        (&["serve", "--broker", "ftp://broker.example"], 4, "configuration"),
+        (&["token", "--resource", "nonsense"], 1, "resource"),
+        (&["devices", "--remove", "-x"], 1, "no_device"),
+        (&["devices", "--remove", ""], 1, "no_device"),
+    ] {
+        let ran = home.json(arguments);
+        assert_eq!(ran.code, exit, "{arguments:?}: {ran:?}");
+        let (said, message) = ran.error();
+        assert_eq!(said, code, "{arguments:?}");
+        assert!(!message.is_empty());
+        assert_eq!(ran.json().as_object().unwrap().len(), 1);
+    }
+    let ran = home.run(&["token", "--account", "ana@contoso.example"]);
+    assert!(ran.out.is_empty() && ran.err.starts_with("valetkey-agent: no account"), "{ran:?}");
+    let (code, message) = Home::new().json(&["status"]).error();
+    assert_eq!(code, "configuration");
+    assert!(message.contains("valetkey-agent init"), "{message}");
+}
+
+#[test]
+fn an_answer_that_could_not_be_printed_is_a_failure() {
+    let home = Home::initialised();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = home.command(&["status"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn an_invite_without_a_running_daemon_is_the_same_as_one_with() {
+    let home = Home::initialised();
+    let ran = home.json(&["invite", "--email", "ana@contoso.example", "--allow", "mail", "--expires", "1h"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let answer = ran.json();
+    let invite = Invite::parse(answer["link"].as_str().unwrap()).unwrap();
+    assert_eq!(invite.terms.email.as_deref(), Some("ana@contoso.example"));
+    assert_eq!(invite.terms.capabilities, ["mail"]);
+    assert_eq!(invite.broker.username.as_deref(), Some(invite.id().as_str()));
+    assert_eq!(answer["words"].as_array().unwrap().len(), 4);
+
+    let shown = home.run(&["invite", "--email", "ana@contoso.example"]).out;
+    assert!(shown.contains("valetkey://invite/") && shown.contains("ana@contoso.example"), "{shown}");
+    assert_eq!(home.json(&["status"]).json()["open_invites"], 2);
+}
+
+#[test]
+fn an_invite_that_makes_no_sense_is_refused_in_clear_words_and_nothing_is_stored() {
+    let home = Home::initialised();
+    for (arguments, names) in [
+        (["--email", "ana"], "\"ana\" is not an e-mail address"),
+        (["--email", "ana @contoso.example"], "is not an e-mail address"),
+        (["--allow", "mail,maill"], "maill"),
+        (["--expires", "soon"], "`soon` is not a duration"),
+        (["--expires", "8d"], "7 days"),
+        (["--expires", "0m"], "out of range"),
+    ] {
+        let ran = home.json(&["invite", arguments[0], arguments[1]]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        let (code, message) = ran.error();
+        assert_eq!(code, "invite");
+        assert!(message.contains(names), "{message}");
+    }
+    assert_eq!(home.json(&["status"]).json()["open_invites"], 0);
+    assert!(!home.state().join("registry.json").exists());
+    assert!(!home.state().join("broker/users.json").exists());
+}
+
+#[test]
+fn a_state_directory_open_to_others_is_refused_with_the_command_that_mends_it() {
+    let home = Home::initialised();
+    fs::set_permissions(home.state(), fs::Permissions::from_mode(0o755)).unwrap();
+    for command in [&["serve"][..], &["accounts"]] {
+        let ran = home.json(command);
+        assert_eq!((ran.code, ran.error().0.as_str()), (1, "state_dir"));
+        let mending = format!("chmod 700 {}", home.state().display());
+        assert!(ran.error().1.ends_with(&mending), "{ran:?}");
+    }
+    let (_, message) = home.json(&["accounts"]).error();
+    let command = message.rsplit_once("run: ").unwrap().1;
+    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
+    assert_eq!(home.run(&["accounts"]).code, 0);
+}
+
+/// Shows M13.
+#[test]
+fn a_name_that_means_several_accounts_is_an_error_that_lists_them() {
+    let home = Home::initialised();
+    home.store(&["ana@contoso.example", "andrea@contoso.example"], "connected");
+    for arguments in [
+        &["token", "--account", "an"][..],
+        &["token"],
+        &["export", "--msal", "x"],
+        &["remove", "--account", "an"],
+    ] {
+        let ran = home.json(arguments);
+        assert_eq!((ran.code, ran.error().0.as_str()), (1, "ambiguous"), "{ran:?}");
+        let message = ran.error().1;
+        assert!(
+            message.contains("ana@contoso.example") && message.contains("andrea@contoso.example"),
+            "{message}"
+        );
+    }
+    assert_eq!(home.json(&["accounts"]).json().as_array().unwrap().len(), 2);
+}
+
+/// Shows M16.
+#[test]
+fn removing_an_account_deletes_its_tokens_and_does_not_claim_to_have_revoked_them() {
+    let home = Home::initialised();
+    home.store(&["ana@contoso.example"], "connected");
+    let secret = "refresh_token";
+    let vault = || fs::read_dir(home.state().join("vault")).unwrap().next().unwrap().unwrap().path();
+    assert!(fs::read_to_string(vault()).unwrap().to_lowercase().contains("refreshtoken"), "{secret}");
+
+    let words = home.run(&["remove", "--account", "ana@contoso.example"]).out;
+    assert!(words.contains("deleted from this agent"), "{words}");
+    assert!(!words.to_lowercase().contains("revoked"), "{words}");
+    let left: serde_json::Value = serde_json::from_slice(&fs::read(vault()).unwrap()).unwrap();
+    for kind in ["RefreshToken", "AccessToken", "IdToken"] {
+        assert!(left[kind].as_object().is_none_or(serde_json::Map::is_empty), "{kind}: {left}");
+    }
+    assert!(home.run(&["accounts"]).out.contains("Nobody is connected"));
+
+    home.store(&["ana@contoso.example"], "connected");
+    assert_eq!(home.json(&["remove", "--account", "ana@contoso.example"]).json()["revoked"], false);
+}
+
+#[test]
+fn an_exported_cache_is_its_owners_alone_and_takes_no_files_place() {
+    let home = Home::initialised();
+    home.store(&["ana@contoso.example"], "connected");
+    let file = home.folder.path().join("cache.json");
+    let path = file.to_str().unwrap();
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_valetkey-agent");
+    command.args(["-c", &format!("umask 000; exec {program} export --msal {path}")]);
+    assert!(command.env_clear().env("HOME", home.folder.path()).status().unwrap().success());
+    assert_eq!(mode(&file), 0o600);
+    let cache: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert!(!cache["RefreshToken"].as_object().unwrap().is_empty());
+    assert!(cache.get("ValetKey").is_none(), "ours does not go with it");
+
+    support::write(&file, "something of mine");
+    let ran = home.json(&["export", "--msal", path]);
+    assert_eq!((ran.code, ran.error().0.as_str()), (1, "exists"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "something of mine");
+    let link = home.folder.path().join("link.json");
+    std::os::unix::fs::symlink(home.folder.path().join("elsewhere"), &link).unwrap();
+    assert_eq!(home.json(&["export", "--msal", link.to_str().unwrap()]).error().0, "exists");
+    assert!(!home.folder.path().join("elsewhere").exists());
+}
