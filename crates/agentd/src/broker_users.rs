@@ -61,7 +61,6 @@ impl Users {
             "user {AGENT_USER}\n\
              topic read {root}/in/+\n\
              topic read {root}/enroll/+\n\
-             topic read {root}/presence/+\n\
              topic write {root}/out/+\n\
              topic write {root}/presence/{agent}\n"
         );

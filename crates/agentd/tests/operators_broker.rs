@@ -64,6 +64,52 @@ async fn one_login_for_all_devices_is_in_every_invite() {
     assert!(ran.error().1.contains(device.to_str().unwrap()), "{ran:?}");
 }
 
+/// The access list in docs/operating.md, for this agent: the lines of each user.
+fn documented(agent: &str) -> Vec<(String, Vec<String>)> {
+    let text = include_str!("../../../docs/operating.md");
+    let (_, list) = text.split_once("```acl\n").unwrap();
+    let (list, _) = list.split_once("```").unwrap();
+    let list = list.replace("{agent}", agent);
+    let users = list.split("user ").filter(|part| !part.trim().is_empty());
+    users
+        .map(|part| {
+            let mut lines = part.lines().filter(|line| !line.is_empty()).map(str::to_owned);
+            (lines.next().unwrap(), lines.collect())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_documented_access_list_is_enough_and_no_more() {
+    let home = Home::initialised();
+    let agent = home.json(&["status"]).json()["id"].as_str().unwrap().to_owned();
+    let users: Vec<User> = documented(&agent)
+        .into_iter()
+        .map(|(name, acl)| User { password: format!("{name}-password"), name, acl })
+        .collect();
+    assert_eq!(users.len(), 2);
+    let broker = Broker::start(BrokerOptions { users, ..BrokerOptions::default() }).await.unwrap();
+    let file = |name: &str| home.folder.path().join(name).display().to_string();
+    write(file("agent").as_ref(), "valetkey-agent-password\n");
+    write(file("device").as_ref(), "valetkey-device-password\n");
+    home.configure(&format!(
+        "[broker]\nurl = \"{}\"\nusername = \"valetkey-agent\"\npassword_file = \"{}\"\n\
+         device_username = \"valetkey-device\"\ndevice_password_file = \"{}\"\n",
+        broker.url(),
+        file("agent"),
+        file("device")
+    ));
+    let mut serving = home.serve().await;
+    let mut device = Device::paired(&home, &mut serving).await;
+    device.greets().await;
+    let (topics, me) = (device.topics.clone(), device.keys.thumbprint());
+    assert!(device.may_write(&topics.presence(&me)).await);
+    assert!(!device.may_write(&topics.outbox(&me)).await);
+    assert!(!device.may_write("anything/else").await);
+    assert!(device.heard.iter().any(|topic| *topic == topics.presence(topics.agent())), "{:?}", device.heard);
+    assert!(!home.log().contains("does not allow"), "{}", home.log());
+}
+
 #[tokio::test]
 async fn a_command_is_told_of_every_invite_and_device_and_its_login_is_used() {
     let script = "#!/bin/sh\necho \"$@\" >> \"$(dirname \"$0\")/calls\"\n\
