@@ -9,6 +9,10 @@ import { byOid } from './users.mjs';
 const GRAPH_APP = '00000003-0000-0000-c000-000000000000';
 const RETRY_AFTER_SECONDS = 1;
 
+/** What makes a person's mail recognisable wherever it must not be. */
+export const MAIL_MARKS = ['practice-mail-subject', 'practice-mail-content'];
+const [SUBJECT, CONTENT] = MAIL_MARKS;
+
 const ROUTES = {
   '/me': { permission: 'User.Read', answer: me },
   '/me/messages': { permission: 'Mail.Read', answer: messages },
@@ -79,8 +83,8 @@ function me(user) {
 function messages(user) {
   const from = { emailAddress: { name: 'Practice', address: 'practice@contoso.example' } };
   return collection('messages', [
-    { id: 'AAMk1', subject: `Welcome, ${user.name}`, bodyPreview: 'practice-mail-content: this message is not real.', receivedDateTime: '2026-11-02T08:30:00Z', isRead: false, from },
-    { id: 'AAMk2', subject: 'Quarterly figures', bodyPreview: 'practice-mail-content: the figures are made up.', receivedDateTime: '2026-11-01T15:04:00Z', isRead: true, from },
+    { id: 'AAMk1', subject: `${SUBJECT}: Welcome, ${user.name}`, bodyPreview: `${CONTENT}: this message is not real.`, receivedDateTime: '2026-11-02T08:30:00Z', isRead: false, from },
+    { id: 'AAMk2', subject: `${SUBJECT}: Quarterly figures`, bodyPreview: `${CONTENT}: the figures are made up.`, receivedDateTime: '2026-11-01T15:04:00Z', isRead: true, from },
   ]);
 }
 

@@ -1,5 +1,6 @@
 // The levers of the tests, on a port of their own so that no client under test can pull one by accident.
 
+import { MAIL_MARKS } from './graph.mjs';
 import { json, readBody } from './http.mjs';
 import { byName, byOid, users } from './users.mjs';
 
@@ -24,6 +25,14 @@ const GET = {
   '/log': (world) => world.log,
   '/counts': (world) => world.counts,
   '/users': () => users,
+  '/secrets': (world) => ({
+    codes: [...world.store.issued('AuthorizationCode'), ...world.store.issued('DeviceCode')],
+    verifiers: [...world.verifiers],
+    access_tokens: [...world.accessTokens],
+    refresh_tokens: world.store.issued('RefreshToken'),
+    id_tokens: [...world.idTokens],
+    mail: MAIL_MARKS,
+  }),
 };
 
 const POST = {

@@ -164,6 +164,8 @@ async function dressAnswers(world, ctx, next) {
     ctx.body = { ...rest, interval: DEVICE_POLL_SECONDS, message };
   } else if (ctx.body.access_token) {
     const { user } = ctx.oidc.entities.Account;
+    world.accessTokens.add(ctx.body.access_token);
+    if (ctx.body.id_token) world.idTokens.add(ctx.body.id_token);
     const oidc = ctx.body.id_token ? ['openid', 'profile', 'email'] : [];
     const clientInfo = Buffer.from(JSON.stringify({ uid: user.oid, utid: user.tid })).toString('base64url');
     ctx.body = {

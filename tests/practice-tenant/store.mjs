@@ -42,6 +42,11 @@ export class Store {
     return this.#rows.get(`${model}:${id}`);
   }
 
+  /** Every code or token of a model that was ever given out. */
+  issued(model) {
+    return [...this.#rows.keys()].filter((key) => key.startsWith(`${model}:`)).map((key) => key.slice(model.length + 1));
+  }
+
   #live(key) {
     const row = this.#rows.get(key);
     if (!row || row.revoked) return undefined;

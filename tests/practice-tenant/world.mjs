@@ -22,6 +22,10 @@ export class World {
   log = [];
   counts = {};
   keys = [newSigningKey()];
+  /** What the store does not keep, for tests that look for it where it must not be. */
+  verifiers = new Set();
+  accessTokens = new Set();
+  idTokens = new Set();
   #nextErrors = [];
 
   constructor(origin) {
