@@ -81,6 +81,15 @@ fn an_invite_starts_nothing_before_somebody_agrees() {
 }
 
 #[test]
+fn after_half_a_link_the_whole_one_is_shown() {
+    let state = State { pairing: Pairing::Missing, ..State::default() };
+    let (state, _) = step(state, Event::InviteRead(Err(InviteProblem::Unreadable)), now());
+    assert_eq!(screen_of(&state), Screen::Error);
+    let (state, _) = step(state, Event::InviteRead(Ok(offer())), now());
+    assert_eq!(screen_of(&state), Screen::Invited);
+}
+
+#[test]
 fn an_invite_that_runs_out_while_it_is_looked_at_cannot_be_accepted() {
     let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
     let late = offer().expires_at;
