@@ -23,8 +23,8 @@ use valetkey_tests::program::PATIENCE;
 use valetkey_tests::tenant::{ALICE, CLIENT_ID, Tenant, User};
 
 /// The credentials an operator made at the broker: the agent's, and one that all devices share.
-const AGENT_PASSWORD: &str = "agent-password";
-const DEVICE_PASSWORD: &str = "device-password";
+pub const AGENT_PASSWORD: &str = "agents-word-at-the-broker";
+pub const DEVICE_PASSWORD: &str = "devices-word-at-the-broker";
 
 /// Everything but the person.
 pub struct World {
