@@ -75,7 +75,7 @@ async fn the_log_is_on_the_error_stream_without_colours_and_the_other_has_words_
     assert!(!home.log().contains('\u{1b}'), "{}", home.log());
 }
 
-/// Shows H8 where the agent starts with a vault file that cannot be read.
+/// Shows H8 for a corrupt file.
 #[tokio::test]
 async fn a_damaged_vault_file_is_set_aside_and_told() {
     let home = Home::initialised();

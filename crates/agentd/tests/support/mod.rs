@@ -186,6 +186,17 @@ impl Home {
     }
 }
 
+/// A daemon that a test drops is killed, and cannot stop its mosquitto.
+impl Drop for Home {
+    fn drop(&mut self) {
+        let Ok(pid) = fs::read_to_string(self.state().join("broker/pid")) else { return };
+        let command = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        if command.contains("mosquitto") && command.contains(self.state().to_str().unwrap()) {
+            signal(pid.trim().parse().unwrap(), "KILL");
+        }
+    }
+}
+
 fn run(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     Ran {
