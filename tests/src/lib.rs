@@ -12,6 +12,7 @@ pub mod msal;
 pub mod private_network;
 pub mod process;
 pub mod program;
+pub mod strangers;
 pub mod tenant;
 
 pub use http_sign_in::http_sign_in;
