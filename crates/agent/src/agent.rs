@@ -12,9 +12,9 @@ use valetkey_entra::account::AccountId;
 use valetkey_entra::http::HttpError;
 use valetkey_handoff::{Invite, InviteError, InviteSecret, Label, PublicKeys, Terms, Thumbprint, Topics};
 use valetkey_link::Clock;
-use zeroize::Zeroizing;
 
 use crate::account_file::Facts;
+use crate::audit::{Audit, Event};
 use crate::health::{Announcer, Health, Update};
 use crate::identity::{Identity, IdentityError};
 use crate::provider::Tokens;
@@ -23,7 +23,6 @@ use crate::registry::{
 };
 use crate::state_dir::{StateDir, StateDirError};
 use crate::status::{AccountStatus, DeviceStatus, FindError, LinkStatus, Removed, Status, find};
-use crate::token::TokenProvider;
 use crate::vault::{Change, Trouble, Vault, VaultError};
 use crate::{intake, progress};
 
@@ -106,6 +105,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) tokens: Tokens,
     pub(crate) announcer: Arc<Announcer>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) refused: AtomicU64,
     pub(crate) link: Mutex<LinkStatus>,
     pub(crate) heard: Mutex<HashMap<Thumbprint, Timestamp>>,
@@ -130,7 +130,8 @@ impl Agent {
             });
         }
         let vault = Arc::new(vault);
-        let announcer = Arc::new(Announcer::default());
+        let audit = Arc::new(Audit::start(Arc::clone(&dir), clock.clone()));
+        let announcer = Arc::new(Announcer::with(Arc::clone(&audit)));
         let http = valetkey_entra::http::client()?;
         let tokens = Tokens::new(Arc::clone(&vault), Arc::clone(&announcer), clock.clone(), http);
         let topics = Topics::new(identity.keys.thumbprint());
@@ -144,6 +145,7 @@ impl Agent {
             registry,
             tokens,
             announcer,
+            audit,
             refused: AtomicU64::new(0),
             link: Mutex::new(LinkStatus::Stopped),
             heard: Mutex::default(),
@@ -205,6 +207,12 @@ impl Agent {
             return Err(unfit.into());
         }
         self.0.registry.invite(invite.secret.clone(), invite.terms.clone(), invite.expires_at, now)?;
+        self.0.audit.record(Event::InviteMade {
+            invite: invite.id(),
+            email: invite.terms.email.clone(),
+            capabilities: invite.terms.capabilities.clone(),
+            expires_at: invite.expires_at,
+        });
         Ok(invite)
     }
 
@@ -226,6 +234,7 @@ impl Agent {
         accounts: &dyn BrokerAccounts,
     ) -> Result<Device, AgentError> {
         let removed = self.0.registry.remove(device)?.ok_or(AgentError::NoDevice)?;
+        self.0.audit.record(Event::DeviceRemoved { device: removed.id(), name: removed.name.clone() });
         accounts.revoke(&removed.invite).await?;
         Ok(removed)
     }
@@ -253,6 +262,7 @@ impl Agent {
         })?;
         let username = removed.ok_or(AgentError::NoAccount)?;
         self.0.tokens.forget(account);
+        self.0.audit.record(Event::AccountRemoved { account: *account, device: None });
         self.0.announcer.tell(Update::Removed { account: *account });
         Ok(Removed { account: *account, username, revoked: false })
     }
@@ -260,19 +270,6 @@ impl Agent {
     /// Microsoft Graph's address for this account; each cloud has its own.
     pub fn graph(&self, account: &AccountId) -> Option<Url> {
         Some(self.0.vault.facts(account)?.authority.graph().clone())
-    }
-
-    /// Where programs get tokens.
-    pub fn tokens(&self) -> Arc<dyn TokenProvider> {
-        Arc::new(self.0.tokens.clone())
-    }
-
-    /// The account's MSAL cache as JSON, without what is ours. Whoever gets it has the account: a copy for one program,
-    /// which refreshes it on its own from then on.
-    pub fn export_msal(&self, account: &AccountId) -> Result<Zeroizing<Vec<u8>>, AgentError> {
-        let file = self.0.vault.read(account, self.0.clock.now())?;
-        let file = file.filter(|file| file.facts.removed_at.is_none()).ok_or(AgentError::NoAccount)?;
-        file.cache.to_json().map_err(|_| AgentError::NoAccount)
     }
 
     /// What happens from now on.
@@ -283,6 +280,12 @@ impl Agent {
     /// Everything about the agent that may be told.
     pub fn status(&self) -> Status {
         let accounts = self.accounts();
+        let mut troubles = self.0.troubles.clone();
+        troubles.extend(self.0.audit.problem().map(|problem| Trouble {
+            file: "audit".to_owned(),
+            problem: format!("nothing can be written to it: {problem}"),
+            set_aside_as: None,
+        }));
         let count = |health: Health| accounts.iter().filter(|account| account.health == health).count();
         Status {
             name: self.name().clone(),
@@ -294,7 +297,7 @@ impl Agent {
             health: Health::ALL.into_iter().map(|health| (health.as_str(), count(health))).collect(),
             health_changes: self.0.announcer.changes(),
             refused_messages: self.0.refused.load(Ordering::Relaxed),
-            troubles: self.0.troubles.clone(),
+            troubles,
             accounts,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! It decides from outcomes; it asks nobody and sends nothing. Whoever tells the companion listens to the updates.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
@@ -10,6 +11,8 @@ use tokio::sync::broadcast;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::Thumbprint;
 
+use crate::account_file::Verdict;
+use crate::audit::{Audit, Event};
 use crate::progress::Settled;
 
 /// Updates a slow listener may be behind before it is told that it missed some.
@@ -79,6 +82,17 @@ pub enum Outcome {
     Blocked { by: BlockedBy, reason: String },
 }
 
+impl Outcome {
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Worked => None,
+            Self::Transient { reason } | Self::NeedsPerson { reason, .. } | Self::Blocked { reason, .. } => {
+                Some(reason)
+            }
+        }
+    }
+}
+
 impl Condition {
     /// A sign-in that was just stored and has not been tried.
     pub fn untried(now: Timestamp) -> Self {
@@ -145,20 +159,32 @@ pub enum Update {
     },
 }
 
-/// Announces changes: one log line, one count, one update each.
+/// Announces changes: one log line, one count, one line in the audit, one update each.
 #[derive(Debug)]
 pub struct Announcer {
     updates: broadcast::Sender<Update>,
     changes: AtomicU64,
+    audit: Option<Arc<Audit>>,
 }
 
 impl Default for Announcer {
     fn default() -> Self {
-        Self { updates: broadcast::Sender::new(UPDATES_KEPT), changes: AtomicU64::new(0) }
+        Self { updates: broadcast::Sender::new(UPDATES_KEPT), changes: AtomicU64::new(0), audit: None }
     }
 }
 
 impl Announcer {
+    pub(crate) fn with(audit: Arc<Audit>) -> Self {
+        Self { audit: Some(audit), ..Self::default() }
+    }
+
+    /// For the audit alone.
+    pub(crate) fn record(&self, event: Event) {
+        if let Some(audit) = &self.audit {
+            audit.record(event);
+        }
+    }
+
     pub fn subscribe(&self) -> broadcast::Receiver<Update> {
         self.updates.subscribe()
     }
@@ -178,6 +204,22 @@ impl Announcer {
                 reason = change.to.reason.as_deref().unwrap_or("none"),
                 "health of an account changed"
             );
+            self.record(Event::HealthChanged {
+                account: change.account,
+                from: change.from,
+                to: change.to.health,
+                reason: change.to.reason.clone(),
+            });
+        }
+        if let Update::Settled(settled) = &update
+            && let Verdict::Refused { reason } = &settled.verdict
+        {
+            self.record(Event::HandoffRefused {
+                account: settled.account,
+                device: settled.device.clone(),
+                generation: settled.generation,
+                reason: reason.clone(),
+            });
         }
         // Nobody listening is fine.
         let _ = self.updates.send(update);
@@ -224,7 +266,7 @@ mod tests {
     #[test]
     fn a_change_is_one_log_line_with_its_reason_one_count_and_one_update() {
         #[derive(Clone, Default)]
-        struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
         impl std::io::Write for Log {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 self.0.lock().unwrap().extend_from_slice(bytes);

@@ -9,6 +9,7 @@
 
 mod account_file;
 mod agent;
+pub mod audit;
 mod folder;
 mod health;
 mod identity;
@@ -28,6 +29,7 @@ mod vault;
 
 pub use account_file::{AccountFileError, Verdict};
 pub use agent::{Agent, AgentError, AgentOptions, DEFAULT_HEARTBEAT, InviteRequest};
+pub use audit::Caller;
 pub use folder::Folder;
 pub use health::{BlockedBy, Condition, Health, HealthChange, Update};
 pub use identity::IdentityError;

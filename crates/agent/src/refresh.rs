@@ -13,6 +13,7 @@ use valetkey_entra::secret::Secret;
 use valetkey_entra::token_endpoint::{TokenEndpoint, TokenError, TokenResponse};
 
 use crate::account_file::AccountFile;
+use crate::audit::Event;
 use crate::health::{BlockedBy, Outcome, Update};
 use crate::progress::{self, Life, Misfit, News, Refreshed};
 use crate::provider::Inner;
@@ -179,6 +180,7 @@ impl Inner {
                     refresh_at: life.refresh_at,
                 };
                 self.hold(&account, answer.resource, token.clone(), news.settled.is_some());
+                self.announcer.record(Event::Refreshed { account, resource: answer.resource });
                 self.tell(news);
                 Ok(Saved::Token(token))
             }
@@ -213,7 +215,12 @@ impl Inner {
             self.change(account, move |file| progress::failed(file, &presented, &outcome, now)).await
         };
         match noted {
-            Ok(Ok(news)) => self.tell(news),
+            Ok(Ok(news)) => {
+                if let Some(reason) = outcome.reason() {
+                    self.announcer.record(Event::RefreshFailed { account, reason: reason.to_owned() });
+                }
+                self.tell(news);
+            }
             Ok(Err(_)) => return None,
             // It is told all the same; the next attempt will find it again.
             Err(error) => tracing::error!(%account, %error, "the health of an account could not be saved"),

@@ -15,6 +15,7 @@ use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, Se
 
 use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
+use crate::audit::{Event as Audited, short};
 use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
 use crate::intake;
@@ -148,10 +149,13 @@ impl Desk<'_> {
     /// Nobody needs the broker credential of an invite that nobody used.
     async fn end_lapsed_invites(&self) {
         for invite in self.shared.registry.lapsed(self.shared.clock.now()) {
+            let expires_at = self.shared.registry.invited(&invite).map(|invited| invited.expires_at);
             if let Err(problem) = self.accounts.revoke(&invite).await {
                 tracing::error!(%invite, %problem, "the broker credential of an expired invite could not be ended");
             } else if let Err(problem) = self.shared.registry.end(&invite) {
                 tracing::error!(%invite, %problem, "the end of an invite could not be noted");
+            } else {
+                self.shared.audit.record(Audited::InviteExpired { invite, expires_at });
             }
         }
     }
@@ -239,6 +243,12 @@ impl Desk<'_> {
         let id = Some(body.account.id);
         match stored {
             Ok((Stored::Arrived, change)) => {
+                self.shared.audit.record(Audited::HandoffAccepted {
+                    account,
+                    username: short(&body.account.username),
+                    device: device.id(),
+                    generation: told.generation,
+                });
                 self.shared.announcer.tell(Update::Stored { account });
                 if let Some(change) = change {
                     self.shared.announcer.tell(Update::HealthChanged(change));
@@ -250,7 +260,7 @@ impl Desk<'_> {
                 None => self.shared.tokens.prove(account),
             },
             Ok((Stored::Refused(why), _)) => {
-                self.report(device, &told, why);
+                self.report(device, &told, account, why);
                 self.voice.receipt(device, &told, id, refused(why));
             }
             Ok((Stored::Done, _)) => self.voice.receipt(device, &told, id, Outcome::Done),
@@ -288,12 +298,14 @@ impl Desk<'_> {
         match removed {
             Ok(Stored::Arrived) => {
                 self.shared.tokens.forget(&account);
+                let by = Some(device.id());
+                self.shared.audit.record(Audited::AccountRemoved { account, device: by });
                 self.voice.receipt(device, &told, Some(id), Outcome::Done);
                 self.shared.announcer.tell(Update::Removed { account });
             }
             Ok(Stored::Again(_) | Stored::Done) => self.voice.receipt(device, &told, Some(id), Outcome::Done),
             Ok(Stored::Refused(why)) => {
-                self.report(device, &told, why);
+                self.report(device, &told, account, why);
                 self.voice.receipt(device, &told, Some(id), refused(why));
             }
             Err(problem) => {
@@ -306,7 +318,13 @@ impl Desk<'_> {
 
     async fn enrol(&self, invite: &InviteId, asked: valetkey_handoff::Enrolment, now: Timestamp) -> bool {
         let keys = asked.device.clone();
-        match self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now) {
+        let enrolment = self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now);
+        if let Ok(enrolment) = &enrolment {
+            for event in Audited::of_enrolment(invite, &keys.thumbprint(), enrolment) {
+                self.shared.audit.record(event);
+            }
+        }
+        match enrolment {
             Ok(Enrolment::Paired(device) | Enrolment::Again(device)) => {
                 self.heard(&device, now);
                 self.open_way(invite, &device.id()).await;
@@ -353,13 +371,20 @@ impl Desk<'_> {
         if let Err(problem) = self.shared.dir.quarantine_message(&digest, &delivery.payload[..cut], now) {
             tracing::error!(%problem, "a refused message could not be set aside");
         }
+        self.shared.audit.message_refused(&refused.to_string(), digest);
         self.shared.announcer.tell(Update::MessageRefused { reason: refused.to_string() });
     }
 
     /// A known device sent something that is not taken.
-    fn report(&self, device: &Device, mark: &Mark, why: &'static str) {
+    fn report(&self, device: &Device, mark: &Mark, account: AccountId, why: &'static str) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let device = device.id();
+        self.shared.audit.record(Audited::HandoffRefused {
+            account,
+            device: device.clone(),
+            generation: mark.generation,
+            reason: why.to_owned(),
+        });
         if why == CONFLICT {
             tracing::error!(%device, generation = mark.generation, reason = why, "a sign-in was refused: two with one number");
         } else {

@@ -13,7 +13,7 @@ use crate::folder::Folder;
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// The lock's file and what holds it: the pid of the process that runs.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// How many damaged messages are kept for the operator to look at. They come from the network, so there is an end.
 const MAX_SET_ASIDE: usize = 32;
 /// File name ending of a message that was set aside.

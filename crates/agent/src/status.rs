@@ -30,7 +30,7 @@ pub struct Status {
     pub health_changes: u64,
     /// Messages set aside since the start.
     pub refused_messages: u64,
-    /// Files that could not be used when the agent started.
+    /// Files that could not be used when the agent started, and the audit while it cannot be written.
     pub troubles: Vec<Trouble>,
 }
 

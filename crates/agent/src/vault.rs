@@ -44,10 +44,10 @@ pub enum VaultError {
     Interrupted { account: AccountId },
 }
 
-/// A file that [`Vault::open`] could not use, for the operator.
+/// A file that could not be used, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trouble {
-    /// Its name in `vault/`.
+    /// Its name, in `vault/` or in the state directory.
     pub file: String,
     /// What is wrong with it, without any of its content.
     pub problem: String,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 use support::{World, advance, id};
-use valetkey_agent::{Health, TokenFailure};
+use valetkey_agent::audit::Finding;
+use valetkey_agent::{Agent, Health, TokenFailure};
 use valetkey_entra::capability::Resource;
 use valetkey_handoff::message::Outcome;
 use valetkey_tests::tenant::{ALICE, ANA, Reuse};
@@ -74,5 +75,32 @@ async fn with_a_full_disk() {
     assert_ne!(std::fs::read(world.file(ALICE)).unwrap(), before);
     anas.send(handed_over.as_bytes());
     assert!(matches!(anas.receipt().await.outcome, Outcome::Stored { .. }));
+    audit_waits_for_the_disk(&world, &running.agent, free).await;
     running.stop().await;
+}
+
+/// Nothing of what happened on the full disk is missing, and a line that stops half-way takes nothing with it.
+async fn audit_waits_for_the_disk(world: &World, agent: &Agent, free: Rlimit) {
+    let events = || -> Vec<String> {
+        let lines = agent.audit_lines(usize::MAX).unwrap();
+        lines.iter().map(|line| line.split("\"event\":\"").nth(1).unwrap().to_owned()).collect()
+    };
+    assert!(agent.verify_audit().unwrap().intact);
+    assert!(events().iter().any(|event| event.starts_with("token_refused")), "{:?}", events());
+
+    let file = world.state_dir().join("audit/audit.jsonl");
+    let before = std::fs::read(&file).unwrap();
+    let half_a_line = before.len() as u64 + 40;
+    setrlimit(Limit::Fsize, Rlimit { current: Some(half_a_line), maximum: free.maximum }).unwrap();
+    assert_eq!(world.who(agent, ALICE).await.unwrap(), ALICE.username, "tokens are served all the same");
+    assert!(!agent.verify_audit().unwrap().findings.iter().any(|f| matches!(f, Finding::Torn { .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), before, "no half line stays");
+    let troubles = agent.status().troubles;
+    assert!(troubles.iter().any(|trouble| trouble.file == "audit"), "{troubles:?}");
+
+    setrlimit(Limit::Fsize, free).unwrap();
+    let report = agent.verify_audit().unwrap();
+    assert!(report.intact, "{report:?}");
+    assert!(events().last().unwrap().starts_with("token_served"), "{:?}", events());
+    assert_eq!(agent.status().troubles, []);
 }

@@ -61,6 +61,12 @@ impl Folder {
             .map_err(|e| failed("writing", &path, e))
     }
 
+    /// A file to add to; made if it is missing.
+    pub(crate) fn append(&self, name: &str) -> Result<File, StateDirError> {
+        let path = self.at(name)?;
+        OpenOptions::new().append(true).create(true).open(&path).map_err(|e| failed("opening", &path, e))
+    }
+
     /// Removes a file. A missing one is no error.
     pub fn remove(&self, name: &str) -> Result<(), StateDirError> {
         let path = self.at(name)?;

@@ -128,6 +128,22 @@ impl Folder {
         })
     }
 
+    /// A file to add to; made if it is missing.
+    pub(crate) fn append(&self, name: &str) -> Result<File, StateDirError> {
+        let path = self.at(name)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat(&self.fd, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(FILE_MODE))
+            .map_err(|e| failed("opening", &path, e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| failed("looking at", &path, e))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+            return Err(StateDirError::NotPlain { path });
+        }
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(FILE_MODE))
+            .map_err(|e| failed("setting the mode of", &path, e))?;
+        self.sync()?;
+        Ok(File::from(fd))
+    }
+
     /// Removes a file, durably. A missing one is no error.
     pub fn remove(&self, name: &str) -> Result<(), StateDirError> {
         let path = self.at(name)?;
