@@ -110,10 +110,14 @@ impl Program {
 
     /// Asks it to end (SIGTERM) and waits until it has.
     pub fn stop(mut self) -> Result<()> {
-        let status = Command::new("kill").arg(self.pid().to_string()).status()?;
-        if !status.success() {
+        if self.child.0.try_wait()?.is_some() {
             bail!("{} had already ended; it said:\n{}", self.name, self.log());
         }
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        Command::new("kill").arg(self.pid().to_string()).status()?;
         self.child.0.wait()?;
         Ok(())
     }
@@ -126,6 +130,15 @@ impl Program {
         }
         // Its output has ended, so it has or is about to.
         Ok(self.child.0.wait()?)
+    }
+}
+
+/// A daemon ends its broker when it is asked to end, and cannot when it is killed; so a test that fails asks, too.
+impl Drop for Program {
+    fn drop(&mut self) {
+        if matches!(self.child.0.try_wait(), Ok(None)) {
+            let _ = self.terminate();
+        }
     }
 }
 
