@@ -4,6 +4,7 @@ mod demo;
 mod run;
 mod setup;
 mod test;
+mod torture;
 
 use anyhow::{Result, bail};
 
@@ -16,6 +17,9 @@ Valet Key's own tasks. Each sets the machine up first (Debian and Ubuntu: instal
                          anything more is handed to `cargo test`, e.g. `cargo xtask test -p valetkey-entra`
   cargo xtask check    formatting and clippy, warnings denied
   cargo xtask figures  measure the app: size, start, memory; click to receipt
+  cargo xtask torture  kill, cut the power, fill the disk: break the agent everywhere, and write docs/torture.md
+                         --full          the promised counts; otherwise about a tenth
+                         --only PART     kills, random, power, faults or callers; writes no page
   cargo xtask setup    only set the machine up
 ";
 
@@ -40,6 +44,10 @@ fn main() -> Result<()> {
         Some("figures") => {
             setup::machine()?;
             demo::figures()
+        }
+        Some("torture") => {
+            setup::machine()?;
+            torture::run(&rest)
         }
         None | Some("help" | "--help" | "-h") => {
             run::say(HELP);

@@ -41,6 +41,11 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "age",
     "openssl",
     "iproute2",
+    // breaking things: system calls, file systems, limits
+    "strace",
+    "e2fsprogs",
+    "util-linux",
+    "mount",
 ];
 
 /// oidc-provider runs on it; older ones lack what it imports.

@@ -1,0 +1,308 @@
+//! SIGKILL at every system call of a refresh and of storing a handoff; what a restart finds.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use valetkey_handoff::Sealed;
+use valetkey_handoff::message::Outcome;
+use valetkey_tests::tenant::Reuse;
+
+use crate::handle::{Call, Strace, Thread, Victim, calls};
+use crate::report::Row;
+use crate::scene::{Ledger, Scene, left_over, tokens_on_disk};
+
+pub const KILLS: &str = "kills";
+const IN_TIME: &str = "came to the end before the call";
+pub const LOST: &str = "sign-ins lost";
+const TORN: &str = "files torn";
+const NOT_ON_DISK: &str = "tokens handed out that are not on disk";
+const IN_WINDOW: &str = "sign-ins ended between the provider's rotation and our fsync, and told so";
+const NO_START: &str = "restarts that failed";
+
+pub fn name(reuse: Reuse) -> &'static str {
+    match reuse {
+        Reuse::Tolerant => "reuse tolerated",
+        Reuse::Grace => "60 s of grace",
+        Reuse::Strict => "strict",
+    }
+}
+
+/// Counts that are shown even when they are 0.
+pub fn row(check: String) -> Row {
+    let mut row = Row::new(check);
+    for what in [KILLS, LOST, TORN, NOT_ON_DISK] {
+        row.add(what, 0);
+    }
+    row
+}
+
+/// A kill that a restart is to make good.
+struct Kill {
+    /// The call, for people.
+    place: String,
+    /// The provider had rotated the refresh token, and punishes the reuse of the older one.
+    in_window: bool,
+    /// The handoff that was being stored.
+    sealed: Option<Sealed>,
+}
+
+/// Kills at every `stride`th call of a refresh.
+pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
+    let mut row = row(format!("SIGKILL at the system calls of a refresh, provider: {}", name(reuse)));
+    let mut scene = Scene::new(reuse, true).await?;
+    let calls = {
+        let mut victim = Victim::on(&scene.dir(), None).await?;
+        victim.token().await?;
+        let calls = recorded(&mut victim, async |victim| victim.token().await.map(drop)).await?;
+        victim.kill().await?;
+        calls
+    };
+    row.add("system calls found", calls.len() as u64);
+    let mut ledger = Ledger::of(&scene.dir())?;
+    let mut before: Option<Kill> = None;
+    let cases: Vec<Option<&Call>> = calls.iter().step_by(stride).map(Some).chain([None]).collect();
+    for case in cases {
+        // The restart after the last kill, and the life before the next one.
+        let Some(mut victim) = restarted(&mut row, &scene, before.as_ref(), None).await? else {
+            return Ok(row);
+        };
+        let answer = victim.token().await?.context("it ended by itself")?;
+        ledger.handed_out(victim.handed_out());
+        if answer["event"] != "token" {
+            judge_loss(&mut row, &mut victim, before.as_ref(), &answer).await?;
+            victim.kill().await?;
+            scene.reconnect().await?;
+            ledger = Ledger::of(&scene.dir())?;
+            victim = Victim::on(&scene.dir(), None).await?;
+            victim.token().await?;
+        }
+        let Some(call) = case else {
+            victim.kill().await?;
+            break;
+        };
+        let so_far = rotations(&scene).await?;
+        let strace = Strace::inject(&victim, call, "signal=SIGKILL").await?;
+        let ended = victim.token().await?.is_none();
+        row.add(if ended { KILLS } else { IN_TIME }, 1);
+        victim.kill().await?;
+        strace.detach().await?;
+        ledger.handed_out(victim.handed_out());
+        judge_disk(&mut row, &scene, &ledger, &call.shown());
+        let in_window = rotations(&scene).await? > so_far;
+        before = Some(Kill { place: call.shown(), in_window, sealed: None });
+    }
+    Ok(row)
+}
+
+/// Kills at every `stride`th call of taking in a handoff: from the message's arrival to the receipt.
+pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
+    let mut row = row(format!("SIGKILL at the system calls of storing a handoff, provider: {}", name(reuse)));
+    let mut scene = Scene::new(reuse, false).await?;
+    let broker = scene.world.broker.url();
+    let calls = {
+        let mut victim = online(&scene, &broker).await?;
+        let calls = recorded(&mut victim, async |_| {
+            scene.hand_over().await;
+            scene.receipt().await.map(drop)
+        })
+        .await?;
+        victim.kill().await?;
+        calls
+    };
+    row.add("system calls found", calls.len() as u64);
+    let mut before: Option<Kill> = None;
+    let cases: Vec<Option<&Call>> = calls.iter().step_by(stride).map(Some).chain([None]).collect();
+    for case in cases {
+        let Some(mut victim) = restarted(&mut row, &scene, before.as_ref(), Some(&broker)).await? else {
+            return Ok(row);
+        };
+        victim.until(is_online).await?.context("it ended by itself")?;
+        if let Some(Kill { place, in_window, sealed: Some(sealed) }) = &before {
+            // Nobody sends it again: what was acknowledged to the broker has to be there, and the rest comes from it.
+            let verdict = settled(&mut victim, scene.device.generation).await;
+            scene.device.send(sealed.as_bytes());
+            let receipt = scene.receipt().await;
+            match (verdict, receipt) {
+                (Ok(verdict), Ok(Outcome::Stored { .. })) if verdict == "stored" => {
+                    row.add("receipts after the restart", 1);
+                }
+                (Ok(_), Ok(Outcome::Refused { .. })) if *in_window => {
+                    row.add(IN_WINDOW, 1);
+                }
+                (verdict, receipt) => row.fail(LOST, format!("{place}: {verdict:?}, receipt {receipt:?}")),
+            }
+        }
+        let Some(call) = case else {
+            victim.kill().await?;
+            break;
+        };
+        let strace = Strace::inject(&victim, call, "signal=SIGKILL").await?;
+        let so_far = rotations(&scene).await?;
+        let sealed = scene.hand_over().await;
+        let ended = tokio::select! {
+            ended = victim.until(|_| false) => ended?.is_none(),
+            receipt = scene.receipt() => { receipt?; false }
+        };
+        row.add(if ended { KILLS } else { IN_TIME }, 1);
+        victim.kill().await?;
+        strace.detach().await?;
+        if let Err(torn) = tokens_on_disk(&scene.dir()) {
+            row.fail(TORN, format!("{}: {torn}", call.shown()));
+        }
+        // Handing over in the strict mode begins with a sign-in, which gives out one itself.
+        let in_window = rotations(&scene).await? > so_far + 1;
+        before = Some(Kill { place: call.shown(), in_window, sealed: Some(sealed) });
+    }
+    Ok(row)
+}
+
+/// The same kills on a writer that truncates in place, and a rename that only seems to happen. Both must be caught.
+pub async fn controls(row: &mut Row) -> Result<()> {
+    let scene = Scene::new(Reuse::Strict, true).await?;
+    // A token handed out although the file was never put in place.
+    let (mut caught, mut of) = (0, 0);
+    for _ in 0..3 {
+        let mut ledger = Ledger::of(&scene.dir())?;
+        let mut victim = Victim::on(&scene.dir(), None).await?;
+        let rename =
+            ["-o", "/dev/null", "-e", "trace=renameat,renameat2", "-e", "inject=renameat,renameat2:retval=0"];
+        let strace = Strace::attach(&victim, Thread::Disk, &rename).await?;
+        victim.token().await?;
+        victim.kill().await?;
+        strace.detach().await?;
+        let tokens = victim.handed_out();
+        of += tokens.len() as u64;
+        ledger.handed_out(tokens);
+        caught += u64::from(!ledger.agrees_with(&tokens_on_disk(&scene.dir())?));
+    }
+    row.caught(caught, of, "an agent whose rename only pretends");
+
+    let file = scene.world.file(valetkey_tests::tenant::ALICE);
+    let good = std::fs::read(&file)?;
+    let command = || Victim::command(&["in-place", &file.display().to_string()]);
+    let mut victim = Victim::start(&mut command()?).await?;
+    let calls = recorded_in(&mut victim, &[Thread::Network], async |victim| {
+        victim.ask("write", &["written"]).await.map(drop)
+    })
+    .await?;
+    victim.kill().await?;
+    let mut torn = 0;
+    for call in &calls {
+        let mut victim = Victim::start(&mut command()?).await?;
+        let strace = Strace::inject(&victim, call, "signal=SIGKILL").await?;
+        victim.ask("write", &["written"]).await?;
+        victim.kill().await?;
+        strace.detach().await?;
+        torn += u64::from(tokens_on_disk(&scene.dir()).is_err());
+        std::io::Write::write_all(&mut std::fs::File::create(&file)?, &good)?;
+    }
+    row.caught(torn, calls.len() as u64, "a writer that truncates in place");
+    Ok(())
+}
+
+/// In the strict mode, where they matter.
+async fn rotations(scene: &Scene) -> Result<usize> {
+    if matches!(scene.reuse, Reuse::Strict) { scene.rotations().await } else { Ok(0) }
+}
+
+/// The calls that both threads make while `work` is done.
+pub async fn recorded(
+    victim: &mut Victim,
+    work: impl AsyncFnOnce(&mut Victim) -> Result<()>,
+) -> Result<Vec<Call>> {
+    recorded_in(victim, &[Thread::Network, Thread::Disk], work).await
+}
+
+async fn recorded_in(
+    victim: &mut Victim,
+    threads: &[Thread],
+    work: impl AsyncFnOnce(&mut Victim) -> Result<()>,
+) -> Result<Vec<Call>> {
+    let folder = tempfile::tempdir()?;
+    let mut running = Vec::new();
+    for (index, thread) in threads.iter().enumerate() {
+        let log = folder.path().join(index.to_string());
+        let strace = Strace::attach(victim, *thread, &["-o", &log.display().to_string()]).await?;
+        running.push((strace, *thread, log));
+    }
+    work(victim).await?;
+    let mut all = Vec::new();
+    for (strace, thread, log) in running {
+        strace.detach().await?;
+        all.extend(calls(&std::fs::read_to_string(log)?, thread));
+    }
+    Ok(all)
+}
+
+pub async fn online(scene: &Scene, broker: &str) -> Result<Victim> {
+    let mut victim = Victim::on(&scene.dir(), Some(broker)).await?;
+    victim.until(is_online).await?.context("it ended by itself")?;
+    Ok(victim)
+}
+
+fn is_online(line: &Value) -> bool {
+    line["update"]["update"] == "link" && line["update"]["state"] == "up"
+}
+
+/// The verdict on the handoff under this number: `stored` or `refused`.
+async fn settled(victim: &mut Victim, generation: u64) -> Result<String> {
+    let status = victim.status().await?;
+    let account = &status["accounts"][0];
+    if account["gen"] == generation && !account["refreshed_at"].is_null() {
+        return Ok("stored".into());
+    }
+    let fits =
+        |line: &Value| line["update"]["update"] == "settled" && line["update"]["generation"] == generation;
+    let found = match victim.said.iter().find(|line| fits(line)) {
+        Some(found) => found.clone(),
+        None => victim.until(fits).await?.context("it ended by itself")?,
+    };
+    Ok(found["update"]["verdict"]["result"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A restart succeeds, and clears what was left half-written.
+async fn restarted(
+    row: &mut Row,
+    scene: &Scene,
+    before: Option<&Kill>,
+    broker: Option<&str>,
+) -> Result<Option<Victim>> {
+    let place = before.map_or("the first start", |kill| &kill.place);
+    match Victim::on(&scene.dir(), broker).await {
+        Ok(victim) => {
+            let clutter = left_over(&scene.dir())?;
+            // With a broker it may be writing again already.
+            if !clutter.is_empty() && broker.is_none() {
+                row.fail("half-written files left", format!("{place}: {clutter:?}"));
+            }
+            Ok(Some(victim))
+        }
+        Err(error) => {
+            row.fail(NO_START, format!("{place}: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+/// A restart that gets no token: allowed only where the provider had rotated and punishes reuse, and then it says so.
+async fn judge_loss(row: &mut Row, victim: &mut Victim, before: Option<&Kill>, answer: &Value) -> Result<()> {
+    let Some(Kill { place, in_window, .. }) = before else {
+        row.fail(LOST, format!("at the first start: {answer}"));
+        return Ok(());
+    };
+    let status = victim.status().await?;
+    let told = answer["code"] == "auth_required" && status["accounts"][0]["health"] == "reconnect_needed";
+    if told && *in_window {
+        row.add(IN_WINDOW, 1);
+    } else {
+        row.fail(LOST, format!("{place}: {answer}, health {}", status["accounts"][0]["health"]));
+    }
+    Ok(())
+}
+
+pub fn judge_disk(row: &mut Row, scene: &Scene, ledger: &Ledger, place: &str) {
+    match tokens_on_disk(&scene.dir()) {
+        Err(torn) => row.fail(TORN, format!("{place}: {torn}")),
+        Ok(tokens) if !ledger.agrees_with(&tokens) => row.fail(NOT_ON_DISK, place),
+        Ok(_) => {}
+    }
+}

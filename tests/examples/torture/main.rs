@@ -1,0 +1,152 @@
+//! `cargo xtask torture`: breaks the agent at every place there is, and counts what survives.
+//!
+//! `torture [--full|--smoke] [--only PART]… [--page FILE]`; PART is kills, random, power, faults or callers.
+
+#![allow(clippy::print_stdout, reason = "it prints what it counted, and the victim what it did")]
+
+mod handle;
+mod kills;
+mod power;
+mod random;
+mod report;
+mod scene;
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "test support of the agent")]
+#[path = "../../../crates/agent/tests/support/mod.rs"]
+mod support;
+mod victim;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use valetkey_tests::tenant::Reuse;
+
+use crate::report::Row;
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    name: &'static str,
+    /// Every n-th system call is killed at.
+    kill_stride: usize,
+    random_kills: usize,
+    power_cuts: usize,
+    modes: &'static [Reuse],
+}
+
+/// The counts that the project promises.
+const FULL: Scale = Scale {
+    name: "full",
+    kill_stride: 1,
+    random_kills: 10_000,
+    power_cuts: 1000,
+    modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
+};
+/// About a tenth.
+const TENTH: Scale = Scale {
+    name: "a tenth",
+    kill_stride: 10,
+    random_kills: 1000,
+    power_cuts: 100,
+    modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
+};
+/// A few of each, for every `cargo test`.
+const SMOKE: Scale =
+    Scale { name: "smoke", kill_stride: 30, random_kills: 20, power_cuts: 10, modes: &[Reuse::Strict] };
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["victim", "run", dir] => return victim::run(dir.into(), None).map(|()| ExitCode::SUCCESS),
+        ["victim", "run", dir, broker] => {
+            return victim::run(dir.into(), Some((*broker).to_owned())).map(|()| ExitCode::SUCCESS);
+        }
+        ["victim", "in-place", file] => {
+            return victim::write_in_place(Path::new(file)).map(|()| ExitCode::SUCCESS);
+        }
+        ["cuts", cuts] => {
+            let row = tokio::runtime::Runtime::new()?.block_on(power::inside(cuts.parse()?))?;
+            println!("{}", serde_json::to_string(&row)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let wish = Wish::parse(&words)?;
+    tokio::runtime::Runtime::new()?.block_on(torture(wish))
+}
+
+struct Wish {
+    scale: Scale,
+    only: Vec<String>,
+    page: Option<PathBuf>,
+}
+
+impl Wish {
+    fn parse(words: &[&str]) -> Result<Self> {
+        let mut wish = Self { scale: TENTH, only: Vec::new(), page: None };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+            match *word {
+                "--full" => wish.scale = FULL,
+                "--smoke" => wish.scale = SMOKE,
+                "--only" => wish.only.push((*value()?).to_owned()),
+                "--page" => wish.page = Some((*value()?).into()),
+                other => bail!("torture [--full|--smoke] [--only PART]… [--page FILE]; not {other:?}"),
+            }
+        }
+        Ok(wish)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}
+
+async fn torture(wish: Wish) -> Result<ExitCode> {
+    let began = Instant::now();
+    let scale = wish.scale;
+    let mut rows = Vec::new();
+    let mut done = |row: Row| {
+        println!("{}", row.shown());
+        rows.push(row);
+    };
+    if wish.wants("kills")
+        && let Some(why) = strace_is_missing()
+    {
+        done(Row::skipped("SIGKILL at the system calls", why));
+    } else if wish.wants("kills") {
+        for (index, reuse) in scale.modes.iter().enumerate() {
+            let mut row = kills::refreshing(*reuse, scale.kill_stride).await?;
+            if index == 0 {
+                kills::controls(&mut row).await?;
+            }
+            done(row);
+            done(kills::storing(*reuse, scale.kill_stride).await?);
+        }
+    }
+    if wish.wants("random") {
+        let seed = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        done(random::kills(scale.random_kills, seed).await?);
+    }
+    if wish.wants("power") {
+        done(power::cuts(scale.power_cuts).await?);
+    }
+    println!("\n{}", report::closing(&rows));
+    if let Some(page) = &wish.page {
+        report::write(page, scale.name, began.elapsed().as_secs(), &rows)?;
+    }
+    let failed = rows.is_empty() || rows.iter().any(|row| !row.failures.is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Why strace cannot be used: it is not there, or not allowed.
+fn strace_is_missing() -> Option<String> {
+    match std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!("strace: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Some(format!("strace: {error}")),
+    }
+}

@@ -1,0 +1,32 @@
+//! A few of every torture, so that each check runs with each change; `cargo xtask torture` runs them in numbers.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a test's helper")]
+
+use std::process::Command;
+
+use valetkey_tests::program::{output, program};
+
+#[test]
+fn a_sign_in_outlives_sigkill_at_a_system_call() {
+    holds("kills");
+}
+
+#[test]
+fn a_sign_in_outlives_sigkill_at_a_random_moment() {
+    holds("random");
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_power_cut() {
+    holds("power");
+}
+
+/// A check fails too when its broken control is not caught.
+fn holds(part: &str) {
+    let torture = program("examples/torture").expect("built with the tests of this package");
+    let run = output(Command::new(torture).args(["--smoke", "--only", part])).expect("it can be started");
+    let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}");
+    println!("{said}");
+}
