@@ -239,3 +239,6 @@ fn hash_matches(claimed: Option<&str>, value: Option<&Secret>) -> bool {
         URL_SAFE_NO_PAD.encode(&digest[..16]) == claimed
     })
 }
+
+#[cfg(test)]
+mod strangers;
