@@ -26,7 +26,8 @@ impl State {
         if before.is_some_and(|before| before != online) {
             self.hello(now, effects);
         }
-        if online && before == Some(false) {
+        // Also one that is seen for the first time: it may have started after what waits here was sent, and got none of it.
+        if online && before != Some(true) {
             effects.push(Effect::SendPending);
         }
     }

@@ -80,6 +80,17 @@ fn an_invite_starts_nothing_before_somebody_agrees() {
     assert_eq!((screen_of(&state), effects), (Screen::NotPaired, vec![]));
 }
 
+/// Shows J8.
+#[test]
+fn an_assistant_that_starts_for_the_first_time_gets_what_waits_at_once() {
+    let (state, _) =
+        step(State { pairing: Pairing::Paired(assistant()), ..State::default() }, Event::LinkUp, now());
+    let (state, effects) = step(state, Event::AgentPresence { online: true }, now());
+    assert!(effects.contains(&Effect::SendPending), "{effects:?}");
+    let (_, again) = step(state, Event::AgentPresence { online: true }, now());
+    assert_eq!(again, []);
+}
+
 #[test]
 fn after_half_a_link_the_whole_one_is_shown() {
     let state = State { pairing: Pairing::Missing, ..State::default() };
