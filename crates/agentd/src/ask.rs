@@ -7,8 +7,9 @@ use anyhow::Result;
 use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
-use valetkey_agent::{Agent, AgentError, StateDirError};
+use valetkey_agent::{Agent, AgentError, Caller, StateDirError};
 
+use crate::audit::{self, Wish};
 use crate::config::Config;
 use crate::control::{self, Answer, Answers as _, Question};
 use crate::desk::Desk;
@@ -34,8 +35,14 @@ impl Asker {
             if let Some(answer) = control::ask(&self.state_dir, &question)? {
                 break answer;
             }
-            match self.desk() {
-                Ok(desk) => break desk.answer(question).await,
+            let here = match question {
+                Question::Audit { last } => self.audit(Wish::Last(last)),
+                Question::AuditVerify => self.audit(Wish::Verify),
+                _ => self.desk().map(|desk| Here::Desk(Box::new(desk))),
+            };
+            match here {
+                Ok(Here::Desk(desk)) => break desk.answer(question, Caller::Command).await,
+                Ok(Here::Answer(value)) => break Answer::Ok(value),
                 Err(error) if is_held(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(HELD_POLL).await;
                 }
@@ -48,7 +55,20 @@ impl Asker {
         }
     }
 
+    fn audit(&self, wish: Wish) -> Result<Here> {
+        self.check_there_is_an_agent()?;
+        Ok(Here::Answer(audit::of_directory(&self.state_dir, wish)?))
+    }
+
     fn desk(&self) -> Result<Desk> {
+        self.check_there_is_an_agent()?;
+        let config = Config::load(&self.config_file, self.broker.clone())?;
+        let agent: Agent = setup::open_agent(&self.state_dir, &config)?;
+        let accounts = setup::accounts(&agent, &config, None)?;
+        Ok(Desk { agent, config, accounts })
+    }
+
+    fn check_there_is_an_agent(&self) -> Result<()> {
         if !self.state_dir.join("agent.json").exists() {
             let dir = self.state_dir.display();
             return Err(Problem::configuration(format!(
@@ -56,11 +76,14 @@ impl Asker {
             ))
             .into());
         }
-        let config = Config::load(&self.config_file, self.broker.clone())?;
-        let agent: Agent = setup::open_agent(&self.state_dir, &config)?;
-        let accounts = setup::accounts(&agent, &config, None)?;
-        Ok(Desk { agent, config, accounts })
+        Ok(())
     }
+}
+
+/// What can answer without a daemon.
+enum Here {
+    Desk(Box<Desk>),
+    Answer(Value),
 }
 
 fn is_held(error: &anyhow::Error) -> bool {

@@ -43,6 +43,12 @@ pub struct Place {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Look for altered, lost and reordered lines; exit code 1 if there are any
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make the keys and a configuration file to start from
     #[command(after_help = "Example:\n  valetkey-agent init --name \"Ana's assistant\" \\\n    \
@@ -126,6 +132,17 @@ pub enum Command {
         Exit codes: 0 all is well, 1 the agent does not run, 3 a person must reconnect, 4 an account is blocked until\n\
         an administrator or the operator changes something, 5 the broker is not reached at the moment.")]
     Status,
+    /// What was done with the sign-ins, and who was given tokens
+    #[command(after_help = "Examples:\n  valetkey-agent audit --last 200\n  valetkey-agent audit verify\n\n\
+        The files are audit/*.jsonl in the state directory; docs/audit.md says what is in them.")]
+    Audit {
+        /// How many lines
+        #[arg(long, value_name = "N", default_value_t = 50,
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::audit::MAX_LINES)))]
+        last: u32,
+        #[command(subcommand)]
+        command: Option<AuditCommand>,
+    },
     /// Print a completion script
     #[command(after_help = "Example:\n  valetkey-agent completions bash > \
         ~/.local/share/bash-completion/completions/valetkey-agent")]

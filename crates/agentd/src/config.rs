@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use valetkey_agent::MAX_EXPIRY;
 use valetkey_entra::capability;
 use valetkey_entra::cloud::{Authority, Cloud, Tenant};
-use valetkey_handoff::Label;
+use valetkey_handoff::{Digest, Label};
 use valetkey_link::Settings;
 
 use crate::problem::Problem;
@@ -28,7 +28,7 @@ pub const TEMPLATE: &str = include_str!("agent.toml");
 const OWN_BROKER_PORT: u16 = 18_883;
 const ANYBODY_WRITES: u32 = 0o002;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub name: String,
@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 /// A broker of the operator's.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BrokerConfig {
     pub url: Url,
@@ -61,7 +61,7 @@ pub struct BrokerConfig {
 }
 
 /// The mosquitto that the agent runs itself when no broker is configured.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnBrokerConfig {
     pub address: IpAddr,
@@ -202,6 +202,11 @@ impl Config {
                 self.name
             )
         })
+    }
+
+    /// Stands for all that is in effect, defaults and `--broker` too, and tells nothing of it.
+    pub fn digest(&self) -> Result<String> {
+        Ok(Digest::of(serde_json::to_vec(self)?).to_string())
     }
 
     /// The login stays, and devices are told the same address.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+use valetkey_agent::Caller;
 
 use crate::problem::Problem;
 
@@ -37,6 +38,8 @@ pub enum Question {
     Export { account: Option<String> },
     Remove { account: String },
     Status,
+    Audit { last: u32 },
+    AuditVerify,
 }
 
 /// What comes back.
@@ -49,7 +52,7 @@ pub enum Answer {
 
 /// Whoever can answer.
 pub trait Answers: Send + Sync + 'static {
-    fn answer(&self, question: Question) -> impl Future<Output = Answer> + Send;
+    fn answer(&self, question: Question, caller: Caller) -> impl Future<Output = Answer> + Send;
 }
 
 fn socket(state_dir: &Path) -> PathBuf {
@@ -147,11 +150,13 @@ impl Drop for Door {
 }
 
 async fn converse<A: Answers>(stream: UnixStream, answers: &A) -> Result<()> {
+    let asks = stream.peer_cred()?;
+    let caller = Caller::Socket { uid: asks.uid(), pid: asks.pid() };
     let (read, mut write) = stream.into_split();
     let mut lines = AsyncReader::new(read.take(MAX_QUESTION_BYTES)).lines();
     while let Some(line) = lines.next_line().await? {
         let answer = match serde_json::from_str(&line) {
-            Ok(question) => answers.answer(question).await,
+            Ok(question) => answers.answer(question, caller).await,
             Err(_) => Answer::Error(Problem::new(
                 "version",
                 "the running agent is of another version and does not understand this; restart it",

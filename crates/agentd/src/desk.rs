@@ -5,13 +5,14 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::{Value, json};
-use valetkey_agent::{Agent, AgentError, BrokerAccounts, InviteRequest};
+use valetkey_agent::{Agent, AgentError, BrokerAccounts, Caller, InviteRequest};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::{self, Resource};
 use valetkey_entra::cloud::Cloud;
 use valetkey_handoff::invite::Field;
 use valetkey_handoff::{InviteError, Terms, Thumbprint};
 
+use crate::audit::{self, Wish};
 use crate::config::{Config, parse_duration};
 use crate::control::{Answer, Answers, Question};
 use crate::problem::Problem;
@@ -25,8 +26,8 @@ pub struct Desk {
 }
 
 impl Answers for Desk {
-    async fn answer(&self, question: Question) -> Answer {
-        match self.try_answer(question).await {
+    async fn answer(&self, question: Question, caller: Caller) -> Answer {
+        match self.try_answer(question, caller).await {
             Ok(value) => Answer::Ok(value),
             Err(problem) => Answer::Error(problem),
         }
@@ -34,15 +35,15 @@ impl Answers for Desk {
 }
 
 impl Desk {
-    async fn try_answer(&self, question: Question) -> Result<Value, Problem> {
+    async fn try_answer(&self, question: Question, caller: Caller) -> Result<Value, Problem> {
         match question {
             Question::Invite { email, allow, expires } => self.invite(email, allow, expires).await,
             Question::Devices => as_json(&self.agent.devices()),
             Question::RemoveDevice { id } => self.remove_device(&id).await,
             Question::Accounts => as_json(&self.agent.accounts()),
-            Question::Token { account, resource } => self.token(account.as_deref(), &resource).await,
+            Question::Token { account, resource } => self.token(account.as_deref(), &resource, caller).await,
             Question::Export { account } => {
-                let cache = self.agent.export_msal(&self.account(account.as_deref())?)?;
+                let cache = self.agent.export_msal_for(&self.account(account.as_deref())?, caller)?;
                 let text = String::from_utf8_lossy(&cache).into_owned();
                 Ok(json!({ "cache": text }))
             }
@@ -53,6 +54,8 @@ impl Desk {
                 Ok(value)
             }
             Question::Status => as_json(&self.agent.status()),
+            Question::Audit { last } => audit::of_agent(&self.agent, Wish::Last(last)).await,
+            Question::AuditVerify => audit::of_agent(&self.agent, Wish::Verify).await,
         }
     }
 
@@ -133,10 +136,10 @@ impl Desk {
         }
     }
 
-    async fn token(&self, account: Option<&str>, resource: &str) -> Result<Value, Problem> {
+    async fn token(&self, account: Option<&str>, resource: &str, caller: Caller) -> Result<Value, Problem> {
         let resource: Resource = resource.parse().map_err(|error| Problem::new("resource", error))?;
         let account = self.account(account)?;
-        let token = self.agent.tokens().token(&account, resource, None).await?;
+        let token = self.agent.tokens_for(caller).token(&account, resource, None).await?;
         Ok(json!({
             "access_token": token.secret.expose(),
             "expires_at": token.expires_at,

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod ask;
+mod audit;
 mod broker_files;
 mod broker_users;
 mod cli;
@@ -31,7 +32,7 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use crate::ask::Asker;
-use crate::cli::{Cli, Command};
+use crate::cli::{AuditCommand, Cli, Command};
 use crate::config::Config;
 use crate::control::Question;
 use crate::problem::{Problem, USAGE};
@@ -133,6 +134,14 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             let status = ask(Question::Status).await?;
             printer.answer(&status, show::status)?;
             return Ok(show::status_code(&status));
+        }
+        Command::Audit { last, command: None } => {
+            printer.answer(&ask(Question::Audit { last }).await?, audit::shown)?;
+        }
+        Command::Audit { command: Some(AuditCommand::Verify), .. } => {
+            let report = ask(Question::AuditVerify).await?;
+            printer.answer(&report, audit::verified)?;
+            return Ok(u8::from(!audit::is_intact(&report)));
         }
         Command::Completions { .. } => {}
     }

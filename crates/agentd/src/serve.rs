@@ -28,6 +28,7 @@ pub async fn serve(state_dir: &Path, config: Config, printer: Printer) -> Result
         );
     }
     let agent = setup::open_agent(state_dir, &config)?;
+    agent.note_configuration(&config.digest()?);
     let updates = agent.updates();
     // From here on commands wait for us rather than find the directory locked.
     let door = Door::open(state_dir)?;

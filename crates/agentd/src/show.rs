@@ -55,7 +55,7 @@ pub fn bytes(bytes: &[u8]) -> Result<()> {
 }
 
 /// A text from somewhere else, without what a terminal would obey or what turns the reading direction.
-fn plain(text: &str, lines: bool) -> String {
+pub fn plain(text: &str, lines: bool) -> String {
     let obeyed = |c: char| {
         (c.is_control() && !(lines && c == '\n'))
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -74,7 +74,7 @@ fn list(value: &Value, separator: &str) -> String {
 }
 
 /// A time for people, in their own time zone.
-fn time(value: &Value) -> String {
+pub fn time(value: &Value) -> String {
     let parsed = value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
     parsed.map_or_else(
         || "–".to_owned(),

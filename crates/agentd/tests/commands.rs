@@ -11,8 +11,19 @@ use std::process::{Command, Stdio};
 use support::{CLIENT_ID, Home, mode};
 use valetkey_handoff::Invite;
 
-const COMMANDS: &[&str] =
-    &["init", "serve", "invite", "devices", "accounts", "token", "export", "remove", "status", "completions"];
+const COMMANDS: &[&str] = &[
+    "init",
+    "serve",
+    "invite",
+    "devices",
+    "accounts",
+    "token",
+    "export",
+    "remove",
+    "status",
+    "audit",
+    "completions",
+];
 
 fn every_file(folder: &Path, look: &mut impl FnMut(&Path, bool)) {
     look(folder, true);
