@@ -157,3 +157,6 @@ impl AccountFile {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod strangers;

@@ -215,3 +215,6 @@ fn change(facts: &mut Facts, outcome: &Outcome, now: Timestamp, was_proven: bool
     let lapsed = was_proven && to.health == Health::ReconnectNeeded && from != Health::ReconnectNeeded;
     Some(HealthChange { account: facts.account, from, to, lapsed })
 }
+
+#[cfg(test)]
+mod model;

@@ -1,0 +1,360 @@
+//! However handoffs, refreshes, failures and removals follow one another, repeat and overtake: never an older sign-in in
+//! the place of a newer one that works, and never another account's tokens. A refresh token here says where it came from.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use uuid::Uuid;
+use valetkey_handoff::message::{AccountDetails, AccountRef, CacheUpdated};
+use valetkey_handoff::{Sensitive, Terms};
+use valetkey_tests::strangers::{cases, runner};
+
+use super::*;
+use crate::health::BlockedBy;
+use crate::intake::{self, Unfit};
+
+const TENANT: Uuid = Uuid::from_u128(0xaaaa_aaaa_0000_4000_8000_0000_0000_c070);
+const CLIENT: &str = "11111111-1111-4111-8111-111111111111";
+const LOGIN: &str = "https://login.microsoftonline.com";
+/// As Entra sends them for the two accounts.
+const CLIENT_INFO: [&str; 2] = [
+    "eyJ1aWQiOiIwYTExY2UwMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMDEiLCJ1dGlkIjoiYWFhYWFhYWEtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDBjMDcwIn0",
+    "eyJ1aWQiOiIwYTExY2UwMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMDIiLCJ1dGlkIjoiYWFhYWFhYWEtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDBjMDcwIn0",
+];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Handoff { message: Message, lies: bool },
+    Disconnect(Message),
+    Refresh { account: usize, presented: Presented, answered_for: usize, rotates: bool },
+    Fail { account: usize, presented: Presented, outcome: Outcome },
+    RemovedByOperator { account: usize },
+    Restart { account: usize },
+}
+
+/// Few of each, so that they meet.
+#[derive(Clone, Debug)]
+struct Message {
+    account: usize,
+    device: usize,
+    generation: u64,
+    /// Two messages of one number: a copied device.
+    copy: u8,
+}
+
+/// The refresh token a slow task may hold.
+#[derive(Clone, Copy, Debug)]
+enum Presented {
+    Current,
+    Previous,
+    /// Any that was ever in use, this many ago.
+    Older(usize),
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let message = (0..2_usize, 0..2_usize, 1..12_u64, 0..2_u8)
+        .prop_map(|(account, device, generation, copy)| Message { account, device, generation, copy });
+    let presented = prop_oneof![6 => Just(Presented::Current), 2 => Just(Presented::Previous), 2 => (0..6_usize).prop_map(Presented::Older)];
+    let outcome = prop_oneof![
+        Just(Outcome::Transient { reason: "throttled".into() }),
+        Just(Outcome::NeedsPerson { reason: "revoked".into(), claims: None }),
+        Just(Outcome::Blocked { by: BlockedBy::Administrator, reason: "conditional-access".into() }),
+    ];
+    prop_oneof![
+        8 => (message.clone(), prop::bool::weighted(0.1)).prop_map(|(message, lies)| Op::Handoff { message, lies }),
+        1 => message.prop_map(Op::Disconnect),
+        6 => (0..2_usize, presented.clone(), prop::bool::weighted(0.1), any::<bool>()).prop_map(
+            |(account, presented, wrong, rotates)| Op::Refresh {
+                account, presented, answered_for: if wrong { 1 - account } else { account }, rotates,
+            }
+        ),
+        4 => (0..2_usize, presented, outcome)
+            .prop_map(|(account, presented, outcome)| Op::Fail { account, presented, outcome }),
+        1 => (0..2_usize).prop_map(|account| Op::RemovedByOperator { account }),
+        2 => (0..2_usize).prop_map(|account| Op::Restart { account }),
+    ]
+}
+
+fn id(account: usize) -> AccountId {
+    let number = u128::try_from(account).unwrap() + 1;
+    AccountId { tid: TENANT, oid: Uuid::from_u128(0x0a11_ce00_0000_4000_8000_0000_0000_0000 + number) }
+}
+
+fn terms() -> Terms {
+    Terms {
+        email: None,
+        authority: LOGIN.into(),
+        graph: None,
+        tenant: TENANT.to_string(),
+        client_id: CLIENT.into(),
+        capabilities: vec!["mail".into()],
+    }
+}
+
+impl Message {
+    fn mark(&self) -> Mark {
+        let number = |small: usize| u16::try_from(small).unwrap();
+        let devices =
+            ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"];
+        Mark {
+            device: devices[self.device].parse().unwrap(),
+            generation: self.generation,
+            digest: Digest::of(format!("{self:?}")),
+            jti: Uuid::from_fields(
+                u32::from(self.copy),
+                number(self.account),
+                number(self.device),
+                &self.generation.to_be_bytes(),
+            ),
+        }
+    }
+
+    /// With a cache of `owner`'s, whose refresh token carries the number `order`.
+    fn body(&self, owner: usize, order: usize) -> CacheUpdated {
+        let (said, AccountId { tid, oid }) = (id(self.account), id(owner));
+        let common = format!(
+            r#""home_account_id": "{oid}.{tid}", "environment": "login.windows.net", "client_id": "{CLIENT}""#
+        );
+        let cache = format!(
+            r#"{{"Account": {{"a": {{{common}, "realm": "{tid}", "local_account_id": "{oid}", "authority_type": "MSSTS"}}}},
+                "RefreshToken": {{"r": {{{common}, "credential_type": "RefreshToken", "secret": "{owner}/{order}/0"}}}}}}"#
+        );
+        CacheUpdated {
+            account: AccountDetails {
+                id: AccountRef { tid: said.tid, oid: said.oid },
+                username: "ana@contoso.example".into(),
+                name: None,
+            },
+            authority: LOGIN.into(),
+            tenant: TENANT.to_string(),
+            client_id: CLIENT.into(),
+            scopes: vec!["Mail.Read".into()],
+            capabilities: vec!["mail".into()],
+            expires_at: start(),
+            cache: Sensitive::new(cache),
+        }
+    }
+}
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_795_230_000).unwrap()
+}
+
+/// Owner, order of arrival, and how often it was rotated.
+fn origin(token: &Secret) -> (usize, usize, usize) {
+    let parts: Vec<usize> = token.expose().split('/').map(|part| part.parse().unwrap()).collect();
+    (parts[0], parts[1], parts[2])
+}
+
+/// One account, and what a simple mind remembers of it.
+#[derive(Default)]
+struct Account {
+    file: Option<AccountFile>,
+    /// Every refresh token that was in use.
+    used: Vec<Secret>,
+    /// The newest sign-in, by order of arrival, that must not be lost to an older one: it worked, or came after a removal.
+    floor: usize,
+}
+
+#[derive(Default)]
+struct World {
+    accounts: [Account; 2],
+    arrivals: usize,
+    settled: BTreeSet<Uuid>,
+    steps: i64,
+}
+
+impl World {
+    fn step(&mut self, op: Op) -> TestCaseResult {
+        self.steps += 1;
+        let now = start() + SignedDuration::from_secs(self.steps);
+        let account = match &op {
+            Op::Handoff { message, .. } | Op::Disconnect(message) => message.account,
+            Op::Refresh { account, .. }
+            | Op::Fail { account, .. }
+            | Op::RemovedByOperator { account }
+            | Op::Restart { account } => *account,
+        };
+        let before = self.accounts[account].file.clone();
+        match op {
+            Op::Handoff { message, lies } => self.hand_off(&message, lies, now)?,
+            Op::Disconnect(message) => {
+                let mark = message.mark();
+                if let Some(file) = &before
+                    && file.facts.seen.contains_key(&mark.device)
+                    && judge_mark(before.as_ref(), &mark) == Judgement::Accept
+                {
+                    self.removed(account, remove(file.clone(), Some(&mark), now));
+                }
+            }
+            Op::RemovedByOperator { .. } => {
+                if let Some(file) = before.clone() {
+                    self.removed(account, remove(file, None, now));
+                }
+            }
+            Op::Refresh { presented, answered_for, rotates, .. } => {
+                self.refresh(account, presented, answered_for, rotates, now)?;
+            }
+            Op::Fail { presented, outcome, .. } => {
+                if let (Some(file), Some(token)) = (before.clone(), self.token(account, presented))
+                    && let Ok((file, news)) = failed(file, &token, &outcome, now)
+                {
+                    self.news(&news)?;
+                    self.accounts[account].file = Some(file);
+                }
+            }
+            Op::Restart { .. } => {
+                if let Some(file) = &before {
+                    let bytes = file.to_bytes().unwrap();
+                    self.accounts[account].file = Some(AccountFile::parse(&bytes, &id(account)).unwrap());
+                }
+            }
+        }
+        self.check(account, before.as_ref())
+    }
+
+    /// As the agent's loop does it, without the disk.
+    fn hand_off(&mut self, message: &Message, lies: bool, now: Timestamp) -> TestCaseResult {
+        let mark = message.mark();
+        let order = self.arrivals + 1;
+        let owner = if lies { 1 - message.account } else { message.account };
+        let fit = intake::account_file(&message.body(owner, order), &mark.device, &terms(), now);
+        prop_assert_eq!(fit.as_ref().err(), lies.then_some(&Unfit::AccountMismatch));
+        let account = &mut self.accounts[message.account];
+        let highest = account
+            .file
+            .as_ref()
+            .and_then(|file| file.facts.seen.get(&mark.device))
+            .map(|seen| seen.generation);
+        let judgement = judge_mark(account.file.as_ref(), &mark);
+        prop_assert_eq!(
+            judgement == Judgement::Accept,
+            highest.is_none_or(|highest| mark.generation > highest)
+        );
+        if let (Judgement::Accept, Ok(file)) = (judgement, fit) {
+            let (file, news) = arrive(account.file.take(), file, &mark, now);
+            account.file = Some(file);
+            self.arrivals = order;
+            self.news(&news)?;
+        }
+        Ok(())
+    }
+
+    fn removed(&mut self, account: usize, file: AccountFile) {
+        self.accounts[account].file = Some(file);
+        self.accounts[account].floor = self.arrivals + 1;
+    }
+
+    fn refresh(
+        &mut self,
+        account: usize,
+        presented: Presented,
+        answered_for: usize,
+        rotates: bool,
+        now: Timestamp,
+    ) -> TestCaseResult {
+        let (Some(file), Some(token)) = (self.accounts[account].file.clone(), self.token(account, presented))
+        else {
+            return Ok(());
+        };
+        let (owner, order, count) = origin(&token);
+        let response = TokenResponse {
+            access_token: Secret::new("at"),
+            refresh_token: rotates.then(|| Secret::new(format!("{owner}/{order}/{}", count + 1))),
+            id_token: None,
+            scope: "https://graph.microsoft.com/Mail.Read".into(),
+            expires_in: SignedDuration::from_hours(1),
+            ext_expires_in: None,
+            refresh_in: None,
+            client_info: Some(CLIENT_INFO[answered_for].into()),
+        };
+        let got = Refreshed {
+            resource: Resource::Graph,
+            presented: &token,
+            response: &response,
+            asked_at: now,
+            jitter: 0.5,
+        };
+        match worked(file, &got) {
+            Ok((file, news)) => {
+                prop_assert_eq!(answered_for, account, "somebody else's tokens were taken");
+                prop_assert!(file.facts.is_proven() && file.facts.replaced.is_none());
+                self.news(&news)?;
+                let account = &mut self.accounts[account];
+                account.file = Some(file);
+                account.floor = account.floor.max(order);
+            }
+            Err(misfit) => prop_assert!(misfit == Misfit::Superseded || answered_for != account),
+        }
+        Ok(())
+    }
+
+    fn token(&self, account: usize, presented: Presented) -> Option<Secret> {
+        let Account { file, used, .. } = &self.accounts[account];
+        let file = file.as_ref()?;
+        match presented {
+            Presented::Current => file.cache.refresh_token().cloned(),
+            Presented::Previous => file.facts.previous_refresh_token.clone(),
+            Presented::Older(ago) => used.iter().rev().nth(ago).cloned(),
+        }
+    }
+
+    /// Each message has one verdict.
+    fn news(&mut self, news: &News) -> TestCaseResult {
+        if let Some(settled) = &news.settled {
+            prop_assert!(self.settled.insert(settled.jti), "a second verdict: {settled:?}");
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, account: usize, before: Option<&AccountFile>) -> TestCaseResult {
+        let Account { file, used, floor } = &mut self.accounts[account];
+        let Some(file) = file else { return Ok(()) };
+        for (device, seen) in before.iter().flat_map(|before| &before.facts.seen) {
+            let now = file.facts.seen.get(device).map(|seen| seen.generation);
+            prop_assert!(now >= Some(seen.generation), "forgot what it had seen of {device}");
+        }
+        prop_assert_eq!(file.facts.account, id(account));
+        let kept = [Some(&*file), file.facts.replaced.as_deref()].into_iter().flatten();
+        let tokens: Vec<&Secret> = kept
+            .flat_map(|file| file.cache.refresh_token().into_iter().chain(&file.facts.previous_refresh_token))
+            .collect();
+        prop_assert!(tokens.iter().all(|token| origin(token).0 == account), "another account's token");
+        if file.facts.removed_at.is_some() {
+            prop_assert!(
+                tokens.is_empty() && file.facts.replaced.is_none(),
+                "a removed account keeps something"
+            );
+            return Ok(());
+        }
+        let Some(current) = file.cache.refresh_token() else {
+            return Err(TestCaseError::fail("no refresh token"));
+        };
+        prop_assert!(origin(current).1 >= *floor, "an older sign-in in the place of a newer one that worked");
+        prop_assert_eq!(file.cache.account_info().map(|info| info.account), Ok(id(account)));
+        if used.last() != Some(current) {
+            used.push(current.clone());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn never_an_older_sign_in_and_never_another_accounts() {
+    let (steps, arrived, settled) = (Cell::new(0_i64), Cell::new(0), Cell::new(0));
+    let histories = prop::collection::vec(ops(), 1..80);
+    let outcome = runner(cases(1000)).run(&histories, |history| {
+        let mut world = World::default();
+        for op in history {
+            world.step(op)?;
+        }
+        steps.set(steps.get() + world.steps);
+        arrived.set(arrived.get() + world.arrivals);
+        settled.set(settled.get() + world.settled.len());
+        Ok(())
+    });
+    println!("sign-ins: {} steps, {} stored, {} verdicts", steps.get(), arrived.get(), settled.get());
+    outcome.unwrap();
+}
