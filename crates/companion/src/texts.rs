@@ -312,3 +312,6 @@ pub fn say(language: Language, text: Text<'_>) -> String {
         Language::English => english::say(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

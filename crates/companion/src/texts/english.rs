@@ -1,5 +1,7 @@
 //! English. What happened, why, what next; two sentences at most.
 
+use valetkey_entra::refusal::Reason;
+
 use super::{AccountStatus, AdminRequest, Button, Label, Step, Text};
 use crate::problem::{Distrust, InviteProblem, KeysProblem, Problem, SignInProblem};
 
@@ -199,6 +201,14 @@ fn reason(code: &str) -> &'static str {
         "forbidden" => "Microsoft says your account may not do this.",
         "no-licence" => "Your account has no licence for what your assistant asks.",
         "throttled" | "unavailable" => "Microsoft is too busy just now.",
+        "authorization-pending" | "slow-down" => "The sign-in in your browser isn't finished yet.",
+        "client-mismatch" => "Your earlier sign-in was for another app.",
+        "unauthorized" => "Microsoft no longer lets your assistant in.",
+        "interaction-required" => "Microsoft wants you to sign in again, and doesn't say why.",
+        "client-misconfigured" | "client-secret" | "scope" | "request-loop" => {
+            "Your assistant isn't set up right at Microsoft."
+        }
+        "unrecognised" => "Microsoft gave a reason that this version doesn't know.",
         _ => "Microsoft didn't accept the earlier sign-in any more.",
     }
 }
@@ -285,14 +295,36 @@ fn remedy(problem: &Problem) -> String {
         }
         .into(),
         Problem::SignIn(problem) => sign_in_remedy(problem),
-        Problem::HandoffRefused(code) => match code.as_str() {
-            "expired" => "It arrived too late. Sign in once more.".into(),
-            "clock" => "Check the date and time of this computer, then sign in once more.".into(),
-            _ => {
-                format!("Sign in once more; if it happens again, tell whoever runs your assistant “{code}”.")
-            }
-        },
+        Problem::HandoffRefused(code) => handoff_remedy(code),
         Problem::CannotSave => "Nothing was sent. Make room on the disk, then try again.".into(),
+    }
+}
+
+/// From the code in the assistant's receipt: its own, or Microsoft's when it tried the sign-in.
+fn handoff_remedy(code: &str) -> String {
+    match code {
+        "expired" => "It arrived too late. Sign in once more.".into(),
+        "clock" => "Check the date and time of this computer, then sign in once more.".into(),
+        "damaged" => "It arrived damaged. Sign in once more.".into(),
+        "no-refresh-token" => {
+            "Microsoft gave access for an hour only. Tell whoever runs your assistant that “offline_access” was not given."
+                .into()
+        }
+        "account-mismatch" | "wrong-account" => {
+            "It was for another account than it said. Sign in once more, with the right account.".into()
+        }
+        "terms-mismatch" | "capabilities-mismatch" => {
+            "It isn't what the invite asked for. Ask whoever runs your assistant for a new invite.".into()
+        }
+        "generation-conflict" => {
+            "A copy of this computer sends to your assistant, too. Ask whoever runs it for a new invite.".into()
+        }
+        "older" => "A newer sign-in arrived before it. Sign in once more if your assistant can't read.".into(),
+        "not-yours" => "Another computer connected this account. Disconnect it there.".into(),
+        "removed" => "Your assistant has given this account up. Sign in once more to connect it again.".into(),
+        "unsupported" => "Your assistant can't do this yet. Tell whoever runs it.".into(),
+        _ if code.parse::<Reason>().is_ok() => format!("{} Sign in once more.", refused(code)),
+        _ => format!("Sign in once more; if it happens again, tell whoever runs your assistant “{code}”."),
     }
 }
 

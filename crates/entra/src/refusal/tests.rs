@@ -42,6 +42,23 @@ fn every_number_known_is_classified_also_when_only_the_description_has_it() {
 }
 
 #[test]
+fn every_number_listed_has_one_class_and_a_reason_of_that_class() {
+    let lists = [RECONNECT, ADMINISTRATOR, OPERATOR, TRANSIENT];
+    let all: Vec<u32> = lists.concat();
+    let different: std::collections::HashSet<u32> = all.iter().copied().collect();
+    assert_eq!(different.len(), all.len(), "a number in two lists");
+    // Alone, in whatever answer that leaves the decision to it.
+    for error in ["invalid_grant", "invalid_request", "invalid_scope", "access_denied", "never_heard_of"] {
+        for (list, number) in lists.iter().flat_map(|list| list.iter().map(move |number| (list, number))) {
+            let class = refused(400, &json!({"error": error, "error_codes": [number]})).class;
+            let expected = refused(400, &json!({"error": error, "error_codes": [list[0]]})).class;
+            assert_eq!(class, expected, "{error} AADSTS{number}");
+        }
+    }
+    println!("{} AADSTS numbers, one class each", all.len());
+}
+
+#[test]
 fn every_suberror_decides_by_itself() {
     for (suberror, expected) in [
         ("basic_action", Reason::InteractionRequired),
