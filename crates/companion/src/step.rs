@@ -354,4 +354,6 @@ impl State {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -1,8 +1,6 @@
 use jiff::SignedDuration;
-use proptest::prelude::*;
 
 use super::*;
-use crate::problem::Distrust;
 use crate::samples::{ANA, account, assistant, heard, now, offer, paired};
 use crate::texts::Language;
 use crate::view::{ActionId, Screen, screen, view};
@@ -19,7 +17,7 @@ fn until() -> Timestamp {
     now() + SignedDuration::from_mins(5)
 }
 
-fn waiting_step(then: Then) -> SignInStep {
+pub(super) fn waiting_step(then: Then) -> SignInStep {
     SignInStep::Waiting { link: link(1), until: until(), device_code: None, then }
 }
 
@@ -27,11 +25,11 @@ fn sign_in(state: State, id: u64, step_taken: SignInStep) -> (State, Vec<Effect>
     step(state, Event::SignIn { id, step: step_taken }, now())
 }
 
-fn sealed(generation: u64) -> SignInStep {
+pub(super) fn sealed(generation: u64) -> SignInStep {
     SignInStep::Sealed { account: ANA, address: "ana@contoso.example".into(), generation }
 }
 
-fn stored(generation: u64) -> Event {
+pub(super) fn stored(generation: u64) -> Event {
     Event::Receipt { account: ANA, generation, outcome: Ok(now()) }
 }
 
@@ -272,105 +270,4 @@ fn what_only_an_administrator_can_change_at_the_assistants_end_is_shown_as_such(
     let refused = Event::Receipt { account: ANA, generation: 1, outcome: Err("token-protection".into()) };
     let (state, _) = step(state, refused, now());
     assert_eq!(screen_of(&state), Screen::Blocked);
-}
-
-fn events() -> impl Strategy<Value = (Event, i64)> {
-    let commands = prop_oneof![
-        Just(Command::AcceptInvite),
-        Just(Command::DeclineInvite),
-        Just(Command::Connect),
-        Just(Command::Cancel),
-        Just(Command::OpenAgain),
-        Just(Command::CopyLink),
-        Just(Command::Reconnect),
-        Just(Command::Disconnect { account: None }),
-        Just(Command::UseDifferentAccount),
-        Just(Command::Retry),
-        Just(Command::Unpair),
-        Just(Command::Dismiss),
-    ];
-    let problems = prop_oneof![
-        Just(Problem::from(SignInProblem::WrongAccount { signed_in_as: "x".into() })),
-        Just(SignInProblem::Administrator { reason: "admin-consent".into(), aadsts: vec![] }.into()),
-        Just(SignInProblem::Untrusted(Distrust::Nonce).into()),
-        Just(Problem::CannotSave),
-    ];
-    let steps = prop_oneof![
-        Just(waiting_step(Then::Open)),
-        Just(SignInStep::Returned),
-        Just(SignInStep::SignedIn),
-        Just(SignInStep::Checked),
-        (1..4u64).prop_map(sealed),
-        Just(SignInStep::Cancelled),
-        problems.prop_map(SignInStep::Failed),
-    ];
-    let healths = prop_oneof![
-        Just(Health::Connected),
-        Just(Health::Retrying),
-        Just(Health::ReconnectNeeded),
-        Just(Health::Blocked),
-        Just(Health::Unknown),
-    ];
-    let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
-    let pairings = prop_oneof![Just(Pairing::Missing), Just(locked), Just(Pairing::Paired(assistant()))];
-    let event = prop_oneof![
-        6 => commands.prop_map(Event::Command),
-        6 => (0..4u64, steps).prop_map(|(id, step)| Event::SignIn { id, step }),
-        1 => pairings.prop_map(|pairing| Event::Loaded { pairing, delivery: None, notified: None }),
-        1 => Just(Event::InviteRead(Ok(offer()))),
-        1 => Just(Event::InviteRead(Err(InviteProblem::Unreadable))),
-        2 => Just(Event::Paired(Ok(assistant()))),
-        1 => Just(Event::Paired(Err(Problem::CannotSave))),
-        1 => Just(Event::LinkUp),
-        1 => Just(Event::LinkDown(LinkProblem::Unreachable)),
-        1 => any::<bool>().prop_map(|online| Event::AgentPresence { online }),
-        1 => Just(Event::Enrolled),
-        1 => Just(Event::EnrollRefused(InviteProblem::Used)),
-        2 => (1..4u64).prop_map(stored),
-        2 => healths.prop_map(|health| Event::AgentState(vec![account(health)])),
-        1 => Just(Event::AgentState(vec![])),
-        1 => Just(Event::AuthExpired { account: ANA, reason: "revoked".into(), claims: None }),
-        1 => Just(Event::Tick),
-    ];
-    (event, 0..90i64)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Shows J5, J7, H15 for every order of events.
-    #[test]
-    fn there_is_always_a_way_on_one_sign_in_at_most_and_no_unfounded_green(
-        history in proptest::collection::vec(events(), 0..60)
-    ) {
-        let mut state = State::default();
-        let mut at = now();
-        let mut running: Option<u64> = None;
-        let mut confirmed = false;
-        for (event, seconds) in history {
-            at += SignedDuration::from_secs(seconds);
-            confirmed |= matches!(&event, Event::Receipt { outcome: Ok(_), .. });
-            confirmed |= matches!(&event, Event::AgentState(all) if all.iter().any(|a| a.health == Health::Connected || a.health == Health::Retrying));
-            let ended = |id| matches!(&event, Event::SignIn { id: of, step: SignInStep::Sealed { .. } | SignInStep::Cancelled | SignInStep::Failed(_) } if *of == id);
-            running = running.filter(|id| !ended(*id));
-            let (next, effects) = step(state, event, at);
-            for effect in effects {
-                match effect {
-                    Effect::StartSignIn(ask) => {
-                        prop_assert_eq!(running, None, "a second sign-in beside one that runs");
-                        running = Some(ask.id);
-                    }
-                    Effect::StopSignIn { id } if running == Some(id) => running = None,
-                    _ => {}
-                }
-            }
-            prop_assert_eq!(running, next.flow.running());
-            let view = view(&next, at, Language::English);
-            let way_on = !view.actions.is_empty() || next.wake(at).is_some() || next.pairing == Pairing::Checking;
-            prop_assert!(way_on, "stuck in {:?}", next);
-            prop_assert!(view.screen != Screen::Connected || confirmed, "green without the assistant's word: {:?}", next);
-            prop_assert!(!view.headline.is_empty());
-            state = next;
-        }
-    }
 }

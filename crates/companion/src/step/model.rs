@@ -1,0 +1,172 @@
+//! Every order of events: there is a way on, one sign-in at most, and no green without the assistant's word.
+
+use std::cell::Cell;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+use valetkey_tests::strangers::{cases, runner};
+
+use super::tests::{sealed, stored, waiting_step};
+use super::*;
+use crate::problem::Distrust;
+use crate::samples::{ANA, BOB, account, assistant, now, offer};
+use crate::texts::Language;
+use crate::view::{Screen, view};
+
+fn events() -> impl Strategy<Value = (Event, i64)> {
+    let commands = prop_oneof![
+        Just(Command::AcceptInvite),
+        Just(Command::DeclineInvite),
+        Just(Command::Connect),
+        Just(Command::Cancel),
+        Just(Command::OpenAgain),
+        Just(Command::CopyLink),
+        Just(Command::Reconnect),
+        Just(Command::Disconnect { account: None }),
+        Just(Command::UseDifferentAccount),
+        Just(Command::Retry),
+        Just(Command::Unpair),
+        Just(Command::Dismiss),
+    ];
+    let problems = prop_oneof![
+        Just(Problem::from(SignInProblem::WrongAccount { signed_in_as: "x".into() })),
+        Just(SignInProblem::Administrator { reason: "admin-consent".into(), aadsts: vec![] }.into()),
+        Just(SignInProblem::Untrusted(Distrust::Nonce).into()),
+        Just(Problem::CannotSave),
+    ];
+    let steps = prop_oneof![
+        Just(waiting_step(Then::Open)),
+        Just(SignInStep::Returned),
+        Just(SignInStep::SignedIn),
+        Just(SignInStep::Checked),
+        (1..4u64).prop_map(sealed),
+        Just(SignInStep::Cancelled),
+        problems.prop_map(SignInStep::Failed),
+    ];
+    let healths = prop_oneof![
+        Just(Health::Connected),
+        Just(Health::Retrying),
+        Just(Health::ReconnectNeeded),
+        Just(Health::Blocked),
+        Just(Health::Unknown),
+    ];
+    let refusals =
+        prop::sample::select(&["damaged", "older", "revoked", "token-protection", "in-years-to-come"][..]);
+    let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
+    let pairings = prop_oneof![Just(Pairing::Missing), Just(locked), Just(Pairing::Paired(assistant()))];
+    let event = prop_oneof![
+        6 => commands.prop_map(Event::Command),
+        6 => (0..4u64, steps).prop_map(|(id, step)| Event::SignIn { id, step }),
+        1 => pairings.prop_map(|pairing| Event::Loaded { pairing, delivery: None, notified: None }),
+        1 => Just(Event::InviteRead(Ok(offer()))),
+        1 => Just(Event::InviteRead(Err(InviteProblem::Unreadable))),
+        2 => Just(Event::Paired(Ok(assistant()))),
+        1 => Just(Event::Paired(Err(Problem::CannotSave))),
+        1 => Just(Event::LinkUp),
+        1 => Just(Event::LinkDown(LinkProblem::Unreachable)),
+        1 => any::<bool>().prop_map(|online| Event::AgentPresence { online }),
+        1 => Just(Event::Enrolled),
+        1 => Just(Event::EnrollRefused(InviteProblem::Used)),
+        2 => (1..4u64).prop_map(stored),
+        1 => (1..4u64, refusals).prop_map(|(generation, reason)| Event::Receipt {
+            account: ANA, generation, outcome: Err(reason.into()),
+        }),
+        1 => (1..4u64).prop_map(|generation| Event::Published { generation }),
+        2 => healths.prop_map(|health| Event::AgentState(vec![account(health)])),
+        1 => Just(Event::AgentState(vec![])),
+        1 => Just(Event::AgentState(vec![account(Health::Connected), Account { id: BOB, ..account(Health::Retrying) }])),
+        1 => Just(Event::AuthExpired { account: ANA, reason: "revoked".into(), claims: None }),
+        1 => Just(Event::Tick),
+    ];
+    (event, 0..90i64)
+}
+
+/// What a simple mind remembers.
+#[derive(Default)]
+struct Witness {
+    state: State,
+    running: Option<u64>,
+    /// The assistant's last word on any account was a good one.
+    confirmed: bool,
+    was_green: bool,
+    waited: bool,
+}
+
+impl Witness {
+    fn step(&mut self, event: Event, at: Timestamp) -> TestCaseResult {
+        self.hear(&event);
+        let (next, effects) = step(std::mem::take(&mut self.state), event, at);
+        for effect in effects {
+            match effect {
+                Effect::StartSignIn(ask) => {
+                    prop_assert_eq!(self.running, None, "a second sign-in beside one that runs");
+                    self.running = Some(ask.id);
+                }
+                Effect::OpenBrowser(_) | Effect::CopyLink(_) => {
+                    prop_assert!(self.running.is_some(), "a browser for no sign-in");
+                }
+                Effect::StopSignIn { id } if self.running == Some(id) => self.running = None,
+                Effect::Unpair { .. } => self.confirmed = false,
+                _ => {}
+            }
+        }
+        prop_assert_eq!(self.running, next.flow.running());
+        let view = view(&next, at, Language::English);
+        let way_on = !view.actions.is_empty() || next.wake(at).is_some() || next.pairing == Pairing::Checking;
+        prop_assert!(way_on, "stuck in {:?}", next);
+        let green = view.screen == Screen::Connected;
+        prop_assert!(!green || self.confirmed, "green without the assistant's word: {:?}", next);
+        prop_assert!(!view.headline.is_empty());
+        self.was_green |= green;
+        self.waited |= view.screen == Screen::Waiting;
+        self.state = next;
+        Ok(())
+    }
+
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Receipt { account, generation, outcome: Ok(_) } => {
+                let waited_for = self.state.delivery.as_ref();
+                self.confirmed |=
+                    waited_for.is_some_and(|d| d.account == *account && d.generation == *generation);
+            }
+            Event::AgentState(all) => {
+                let good = |account: &Account| matches!(account.health, Health::Connected | Health::Retrying);
+                self.confirmed = all.iter().any(good);
+            }
+            Event::SignIn {
+                id,
+                step: SignInStep::Sealed { .. } | SignInStep::Cancelled | SignInStep::Failed(_),
+            } => {
+                self.running = self.running.filter(|running| running != id);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Shows J5, J7, H15 for every order of events.
+#[test]
+fn there_is_always_a_way_on_one_sign_in_at_most_and_no_unfounded_green() {
+    let (steps, green, waited) = (Cell::new(0_usize), Cell::new(0_usize), Cell::new(0_usize));
+    let outcome = runner(cases(2000)).run(&prop::collection::vec(events(), 0..60), |history| {
+        let (mut witness, mut at) = (Witness::default(), now());
+        steps.set(steps.get() + history.len());
+        for (event, seconds) in history {
+            at += SignedDuration::from_secs(seconds);
+            witness.step(event, at)?;
+        }
+        green.set(green.get() + usize::from(witness.was_green));
+        waited.set(waited.get() + usize::from(witness.waited));
+        Ok(())
+    });
+    println!(
+        "states: {} steps; {} histories saw a sign-in, {} green",
+        steps.get(),
+        waited.get(),
+        green.get()
+    );
+    outcome.unwrap();
+    assert!(green.get() > 100 && waited.get() > 100, "the interesting states were hardly reached");
+}
