@@ -203,9 +203,10 @@ impl Courier {
                 }
             }
             link::Event::Refused { topic, id } => {
-                let pending = id.and_then(|id| self.in_flight.remove(&id)).is_some();
-                // Presence and a first `hello` are refused until the broker knows of the pairing, and that is no harm.
-                if pending || id.is_none() {
+                let kept = id.and_then(|id| self.in_flight.remove(&id)).is_some();
+                let enrolled = self.keeper.pairing().get().enrolled;
+                let presence = self.presence_topic();
+                if is_shut_out(&presence, &topic, kept || id.is_none(), enrolled) {
                     tracing::warn!(topic, "the broker does not let this device in there");
                     self.tell(Event::LinkDown(LinkProblem::Refused));
                 }
@@ -277,8 +278,22 @@ impl Courier {
         if let Some(jti) = jti
             && self.answered(jti).is_some()
         {
-            self.tell(Event::Enrolled);
+            self.known_now();
         }
+    }
+
+    /// The agent knows this device, and its broker lets it in from now on.
+    fn known_now(&self) {
+        // The one of the connection's beginning was refused, if the broker opens topics for enrolled devices only.
+        if let Err(error) = self.link.publish(self.presence_topic(), Presence::Online.as_bytes(), Retain::Yes)
+        {
+            tracing::warn!(%error, "could not say that this device is online");
+        }
+        self.tell(Event::Enrolled);
+    }
+
+    fn presence_topic(&self) -> String {
+        self.topics.presence(&self.keeper.keys.thumbprint())
     }
 
     fn receipt(&mut self, receipt: Receipt) {
@@ -299,7 +314,7 @@ impl Courier {
                 };
                 self.tell(Event::EnrollRefused(problem));
             }
-            (Some(What::Enroll { .. }), _) => self.tell(Event::Enrolled),
+            (Some(What::Enroll { .. }), _) => self.known_now(),
             (Some(What::Disconnect { .. }), _) => self.hello.wanted = true,
             // A receipt that comes twice, or for what a newer sign-in has overtaken.
             (None, _) => {}
@@ -317,6 +332,12 @@ impl Courier {
         // Nobody listens only when the companion has stopped.
         let _ = self.heart.send(event);
     }
+}
+
+/// Whether a refusal at `topic` means that this device cannot do its work. `needed`: a subscription, or a message that is
+/// kept until it is answered. Until the agent has enrolled the device its broker need not know it, and presence is a hint.
+fn is_shut_out(presence: &str, topic: &str, needed: bool, enrolled: bool) -> bool {
+    topic != presence && (needed || enrolled)
 }
 
 /// Something that is done when wanted, but not more than once in [`PAUSE`].
@@ -391,4 +412,23 @@ fn accounts(state: State) -> Vec<Account> {
             capabilities: one.capabilities,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows J5: a first pairing through a broker that opens topics for enrolled devices only.
+    #[test]
+    fn a_refused_birth_or_early_hello_is_no_harm_and_a_refused_subscription_is() {
+        let (presence, inbox, outbox) = ("vk/presence/me", "vk/in/me", "vk/out/me");
+        for enrolled in [false, true] {
+            assert!(!is_shut_out(presence, presence, true, enrolled), "a birth has no id, as a subscription");
+            assert!(!is_shut_out(presence, presence, false, enrolled), "presence said again");
+            assert!(is_shut_out(presence, outbox, true, enrolled), "a subscription");
+            assert!(is_shut_out(presence, inbox, true, enrolled), "a message that waits for its answer");
+        }
+        assert!(!is_shut_out(presence, inbox, false, false), "a hello before the agent knows this device");
+        assert!(is_shut_out(presence, inbox, false, true));
+    }
 }

@@ -8,6 +8,7 @@ use valetkey_companion::{Command, Outlet, Way};
 use valetkey_handoff::Code;
 use valetkey_handoff::ToAgent;
 use valetkey_handoff::message::{AuthExpired, Health};
+use valetkey_link::Event;
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::http_sign_in;
 use valetkey_tests::tenant::{ALICE, ANA, BOB, Tenant};
@@ -281,5 +282,31 @@ async fn unpairing_tells_the_assistant_and_leaves_nothing() {
     assert!(!person.everything_on_disk().contains(ALICE.mail));
     person.start();
     person.until_screen(Screen::NotPaired).await;
+    person.stop().await;
+}
+
+/// A broker may refuse a device's presence until the agent has enrolled it.
+#[tokio::test]
+async fn once_enrolled_the_device_says_again_that_it_is_online() {
+    let broker = Broker::start(BrokerOptions::default()).await.unwrap();
+    let mut agent = Agent::start(&broker.url(), terms("http://localhost:1", "organizations", ANA.mail));
+    let (_watcher, mut presences) = agent.watch_presences(&broker.url());
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    // The hello that follows the enrolment; by then `enrolled` was read.
+    let _ = agent.next().await;
+    let mine = agent.presence_of_device();
+    for time in ["at first", "once enrolled"] {
+        let said = async {
+            loop {
+                let event = presences.next().await.expect("the watcher's link has ended");
+                if matches!(event, Event::Message(delivery) if delivery.topic == mine) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(common::PATIENCE, said).await.expect(time);
+    }
     person.stop().await;
 }

@@ -76,6 +76,17 @@ impl Agent {
         self.invite.to_link().unwrap().expose().clone()
     }
 
+    /// Somebody who sees everybody come and go.
+    pub fn watch_presences(&self, broker: &str) -> (Link, Events) {
+        let mut settings = Settings::new(broker, "a watcher").unwrap();
+        settings.subscriptions = vec![self.topics.all_presences()];
+        Link::start(settings).unwrap()
+    }
+
+    pub fn presence_of_device(&self) -> String {
+        self.topics.presence(&self.device.as_ref().expect("a device").thumbprint())
+    }
+
     /// Stops serving; what is sent meanwhile waits at the broker.
     pub async fn stop(self) -> (Keys, Invite, Option<PublicKeys>) {
         self.link.stop().await;
