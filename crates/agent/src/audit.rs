@@ -107,15 +107,14 @@ impl Audit {
         self.shared.push(event);
     }
 
-    /// A message that nobody answers for, or its count if there are many.
-    pub(crate) fn message_refused(&self, reason: &str, digest: String) {
-        let now = self.shared.clock.now();
+    /// A message that nobody answers for, or its count if there are many. The digest is only made of those that are listed.
+    pub(crate) fn message_refused(&self, reason: &str, digest: impl FnOnce() -> String, now: Timestamp) {
         let (before, list) = locked(&self.shared.queue).strangers.one_more(now);
         if before > 0 {
             self.record(Event::MoreMessagesRefused { count: before });
         }
         if list {
-            self.record(Event::MessageRefused { reason: short(reason), digest });
+            self.record(Event::MessageRefused { reason: short(reason), digest: digest() });
         }
     }
 

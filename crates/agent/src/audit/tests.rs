@@ -341,7 +341,9 @@ fn strangers_cannot_push_everything_else_out() {
 fn strangers_that_were_not_listed_are_counted_at_the_end() {
     let home = Home::new();
     let audit = home.audit(Limits::default());
-    (0..=STRANGERS_A_MINUTE).for_each(|n| audit.message_refused("the device is not paired", n.to_string()));
+    for n in 0..=STRANGERS_A_MINUTE {
+        audit.message_refused("the device is not paired", || n.to_string(), at(0));
+    }
     drop(audit);
     assert_eq!(home.events().len(), STRANGERS_A_MINUTE as usize + 2);
     assert_eq!(home.events().last().unwrap(), "more_messages_refused");

@@ -1,0 +1,130 @@
+//! What is refused and what lapses is in the audit too, with its reason.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Device, World, advance, id, refused_because, within};
+use valetkey_agent::{Agent, Update};
+use valetkey_entra::capability::Resource;
+use valetkey_handoff::{Keys, ToDevice};
+use valetkey_tests::tenant::{ALICE, BOB};
+
+fn audit(agent: &Agent) -> Vec<Value> {
+    let report = agent.verify_audit().unwrap();
+    assert!(report.intact, "{report:?}");
+    let lines = agent.audit_lines(usize::MAX).unwrap();
+    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the events of this name say under `key`.
+fn told(audit: &[Value], event: &str, key: &str) -> Vec<String> {
+    let of_this_name = audit.iter().filter(|line| line["event"] == event);
+    of_this_name.map(|line| line[key].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn refused_devices_handoffs_and_messages_are_there_with_their_reasons() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let invite = world.invite(&running.agent, ALICE).await;
+    let mut first = Device::new(&invite).await;
+    let mut second = Device::new(&invite).await;
+    first.enroll(&invite);
+    assert!(matches!(first.next().await, ToDevice::Enrolled(_)));
+    second.enroll(&invite);
+    assert_eq!(refused_because(&second.receipt().await), "invite-used");
+    let expired = world.invite(&running.agent, BOB).await;
+    let mut late = Device::new(&expired).await;
+    advance(Duration::from_secs(601)).await;
+    late.enroll(&expired);
+    assert_eq!(refused_because(&late.receipt().await), "invite-expired");
+
+    let mut empty = world.sign_in(ALICE).await;
+    empty.cache = "{}".into();
+    first.hand_over(&empty);
+    assert_eq!(refused_because(&first.receipt().await), "no-refresh-token");
+    first.send(b"nonsense");
+    let noticed = |update: &Update| matches!(update, Update::MessageRefused { .. }).then_some(());
+    running.until("the refusal of the handoff", noticed).await;
+    running.until("the refusal of the message", noticed).await;
+
+    let all = audit(&running.agent);
+    let mut refused = told(&all, "device_refused", "reason");
+    // The broker may deliver one twice, and each is noted.
+    refused.dedup();
+    assert_eq!(refused, ["invite-used", "invite-expired"]);
+    assert_eq!(told(&all, "handoff_refused", "reason"), ["no-refresh-token"]);
+    assert_eq!(told(&all, "handoff_refused", "account"), [id(ALICE).to_string()]);
+    let digest = told(&all, "message_refused", "digest").concat();
+    let aside = running.agent.state_dir().set_aside().list().unwrap();
+    assert!(aside.len() == 1 && aside[0].contains(&digest) && !digest.is_empty(), "{aside:?} {digest}");
+    assert_eq!(told(&all, "invite_used", "invite"), [invite.id().as_str()], "only one was");
+    running.stop().await;
+}
+
+/// Shows of L8 that the audit tells of a link that expired unused.
+#[tokio::test]
+async fn an_invite_that_nobody_used_in_time_is_there_once() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let invite = world.invite(&running.agent, ALICE).await;
+    running.stop().await;
+    advance(Duration::from_secs(2 * 3600)).await;
+    for _ in 0..2 {
+        let running = world.run().await;
+        assert_eq!(told(&audit(&running.agent), "invite_expired", "invite"), [invite.id().as_str()]);
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_has_the_agent_built_in_is_called_the_library() {
+    let world = World::new().await;
+    let running = world.run().await;
+    world.connect(&running.agent, ALICE).await;
+    let tokens = running.agent.tokens();
+    tokens.token(&id(ALICE), Resource::Graph, None).await.unwrap();
+    tokens.token(&id(ALICE), Resource::WorkIq, None).await.unwrap_err();
+    let all = audit(&running.agent);
+    for event in ["token_served", "token_refused"] {
+        let line = all.iter().find(|line| line["event"] == event).unwrap();
+        assert_eq!(line["caller"], serde_json::json!({ "via": "library" }));
+    }
+    assert_eq!(told(&all, "token_refused", "code"), ["not_covered"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_that_flood_the_agent_take_twenty_lines_a_minute() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let invite = world.invite(&running.agent, ALICE).await;
+    let stranger = Device::with_keys(&invite, Keys::generate()).await;
+    for n in 0..50 {
+        stranger.send(format!("nonsense {n}").as_bytes());
+    }
+    within("all are refused", async {
+        while running.agent.status().refused_messages < 50 {
+            // Not every one of so many is told.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(running.agent.status().refused_messages, 50);
+    assert_eq!(told(&audit(&running.agent), "message_refused", "reason").len(), 20);
+    advance(Duration::from_secs(61)).await;
+    stranger.send(b"once more");
+    within("one more is refused", async {
+        while running.agent.status().refused_messages < 51 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let all = audit(&running.agent);
+    let more = all.iter().find(|line| line["event"] == "more_messages_refused").unwrap();
+    assert_eq!(more["count"], 30);
+    running.stop().await;
+}
