@@ -1,3 +1,5 @@
+use valetkey_tests::strangers::feed;
+
 use super::*;
 
 #[test]
@@ -100,4 +102,24 @@ fn a_broker_on_the_command_line_is_everybodys_and_keeps_the_login() {
         ("mqtts://new", Some("u"), None)
     );
     assert!(Config::parse("", Some("ftp://new".parse().unwrap())).is_err());
+}
+
+/// Whoever may write the file may write anything into it; it is read or refused, in time.
+#[test]
+fn configurations_that_were_changed() {
+    let on: String = TEMPLATE
+        .lines()
+        .map(|line| {
+            format!("{}\n", line.strip_prefix('#').filter(|key| !key.starts_with(' ')).unwrap_or(line))
+        })
+        .collect();
+    let small = "name = \"Rocky\"\nclient_id = \"x\"\ninvite_expires = \"2h\"\n[broker]\nurl = \"mqtts://b.example\"\n\
+                 device_credential_command = [\"x\"]\n[own_broker]\nport = 1883\n";
+    feed("agent.toml", &[TEMPLATE.as_bytes(), on.as_bytes(), small.as_bytes()], |bytes| {
+        let Ok(text) = str::from_utf8(bytes) else { return false };
+        Config::parse(text, None).is_ok_and(|config| config.label().is_ok() && config.authority().is_ok())
+    });
+    feed("durations", &[b"90s", b"10m", b"7d"], |bytes| {
+        str::from_utf8(bytes).is_ok_and(|text| parse_duration(text).is_ok_and(|length| !length.is_zero()))
+    });
 }
