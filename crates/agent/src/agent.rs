@@ -15,6 +15,7 @@ use valetkey_link::Clock;
 
 use crate::account_file::Facts;
 use crate::audit::{Audit, Event};
+use crate::evidence::Evidence;
 use crate::health::{Announcer, Health, Update};
 use crate::identity::{Identity, IdentityError};
 use crate::provider::Tokens;
@@ -107,6 +108,7 @@ pub(crate) struct Shared {
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) refused: AtomicU64,
+    pub(crate) evidence: Mutex<Evidence>,
     pub(crate) link: Mutex<LinkStatus>,
     pub(crate) heard: Mutex<HashMap<Thumbprint, Timestamp>>,
     troubles: Vec<Trouble>,
@@ -147,6 +149,7 @@ impl Agent {
             announcer,
             audit,
             refused: AtomicU64::new(0),
+            evidence: Mutex::default(),
             link: Mutex::new(LinkStatus::Stopped),
             heard: Mutex::default(),
             troubles,

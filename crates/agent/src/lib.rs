@@ -10,6 +10,7 @@
 mod account_file;
 mod agent;
 pub mod audit;
+mod evidence;
 mod folder;
 mod health;
 mod identity;

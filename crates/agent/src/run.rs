@@ -362,12 +362,14 @@ impl Desk<'_> {
         }
     }
 
-    /// Keeps what was refused for the operator. It came from anybody, so it is answered by nothing.
+    /// Keeps what was refused for the operator. It came from anybody, so it is answered by nothing, and costs little.
     fn set_aside(&self, delivery: &Delivery, refused: &Refused, now: Timestamp) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let digest = || Digest::of(&delivery.payload).to_string();
         self.shared.audit.message_refused(&refused.to_string(), digest, now);
-        tracing::warn!(topic = delivery.topic, reason = %refused, "a message was refused");
+        let told = self.shared.evidence.lock().unwrap_or_else(PoisonError::into_inner).tell(now);
+        let Some(untold) = told else { return };
+        tracing::warn!(topic = delivery.topic, reason = %refused, untold, "a message was refused");
         let cut = delivery.payload.len().min(valetkey_handoff::MAX_MESSAGE_BYTES);
         if let Err(problem) = self.shared.dir.quarantine_message(&digest(), &delivery.payload[..cut], now) {
             tracing::error!(%problem, "a refused message could not be set aside");

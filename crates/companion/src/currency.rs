@@ -104,7 +104,9 @@ mod tests {
     fn an_answer_counts_once_and_ends_the_questions_before_it() {
         let mut currency = Currency::default();
         let hellos = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
-        hellos.iter().for_each(|hello| currency.asked(*hello));
+        for hello in hellos {
+            currency.asked(hello);
+        }
         let (first, second) = (header(1000), header(1001));
         assert!(currency.judge(&second, Some(hellos[1])));
         assert!(!currency.judge(&first, Some(hellos[0])), "kept back until a later one had come");
