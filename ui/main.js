@@ -4,7 +4,7 @@ import { connect } from "./backend.js";
 import { byId } from "./dom.js";
 import { linkIn } from "./invite.js";
 import { paint, tick } from "./paint.js";
-import { confirmed, note, showHelp, showSettings } from "./panels.js";
+import { confirmed, note, showHelp, showSettings, withdrawQuestion } from "./panels.js";
 
 const CANCELS = ["cancel", "decline_invite"]; // what Esc does, where the screen offers it
 const NOTE_AFTER = { copy_link: "copied", copy_request: "copied" };
@@ -13,13 +13,16 @@ const backend = await connect();
 let view = null;
 
 async function perform(action, details = {}) {
+  // The invite that the person sees now is the one agreed to, whatever is opened meanwhile.
+  const seen = action.id === "accept_invite" ? { invite: view.invite?.id ?? "" } : {};
   if (action.confirm && !(await confirmed(action, view.labels))) return;
-  await backend.act({ do: action.id, ...details });
+  await backend.act({ do: action.id, ...seen, ...details });
   if (NOTE_AFTER[action.id]) note(view.labels[NOTE_AFTER[action.id]]);
 }
 
 function show(next) {
   if (view && JSON.stringify(view) === JSON.stringify(next)) return;
+  if (view?.invite?.id !== next.invite?.id) withdrawQuestion();
   view = next;
   paint(view, perform);
 }

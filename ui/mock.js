@@ -107,6 +107,7 @@ const views = {
       "This invite is for ana@contoso.com. Compare the four words with the person who sent it before you connect.",
     actions: [action("accept_invite", "Connect", "primary"), action("decline_invite", "Not now", "quiet")],
     invite: {
+      id: "invite-1",
       agent: "Ana's helper",
       email: "ana@contoso.com",
       reads: ["Read your mail", "Read your calendar"],

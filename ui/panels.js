@@ -17,6 +17,12 @@ export function confirmed(action, labels) {
   });
 }
 
+// What was asked is no longer what is on show.
+export function withdrawQuestion() {
+  const dialog = byId("confirm");
+  if (dialog.open) dialog.close("no");
+}
+
 export function showHelp(labels) {
   byId("help-text").replaceChildren(...HELP.filter((key) => labels[key]).map((key) => el("p", {}, labels[key])));
   open("help");

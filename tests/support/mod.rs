@@ -202,7 +202,7 @@ impl Desk {
     pub async fn accept(&mut self, link: &str) -> View {
         self.click(Command::PasteInvite { link: InviteLink::new(link) });
         let asked = self.screen(Screen::Invited).await;
-        self.click(Command::AcceptInvite);
+        self.click(Command::AcceptInvite { invite: None });
         asked
     }
 

@@ -12,7 +12,11 @@ pub enum Command {
     PasteInvite {
         link: InviteLink,
     },
-    AcceptInvite,
+    /// Agrees to the invite with this id ([`crate::view::InviteCard`]), and to no other; without an id to the one on show.
+    AcceptInvite {
+        #[serde(default)]
+        invite: Option<String>,
+    },
     DeclineInvite,
     Connect,
     Cancel,
@@ -62,7 +66,8 @@ mod tests {
     #[test]
     fn a_command_is_the_json_the_window_sends() {
         let parsed: Vec<Command> = serde_json::from_str(
-            r#"[{"do":"connect"},{"do":"paste_invite","link":"valetkey://invite/x"},{"do":"disconnect"}]"#,
+            r#"[{"do":"connect"},{"do":"paste_invite","link":"valetkey://invite/x"},{"do":"disconnect"},
+                {"do":"accept_invite","invite":"x"},{"do":"accept_invite"}]"#,
         )
         .unwrap();
         assert_eq!(
@@ -71,6 +76,8 @@ mod tests {
                 Command::Connect,
                 Command::PasteInvite { link: InviteLink::new("valetkey://invite/x") },
                 Command::Disconnect { account: None },
+                Command::AcceptInvite { invite: Some("x".into()) },
+                Command::AcceptInvite { invite: None },
             ]
         );
     }

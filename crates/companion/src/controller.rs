@@ -138,7 +138,10 @@ impl Running {
             let event = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(event) = events.recv() => event,
-                Some(done) = brought.recv() => self.hands.absorb(done),
+                Some(done) = brought.recv() => match self.hands.absorb(done) {
+                    Some(event) => event,
+                    None => continue,
+                },
                 Some(command) = commands.recv() => Event::Command(command),
                 () = timer => Event::Tick,
             };

@@ -37,6 +37,7 @@ pub(crate) struct Hands {
     offered: Option<Invite>,
     session: Option<Session>,
     loading: bool,
+    pairing: bool,
     sign_in: Option<RunningSignIn>,
 }
 
@@ -58,7 +59,16 @@ impl Hands {
         events: mpsc::UnboundedSender<Event>,
         done: mpsc::UnboundedSender<Done>,
     ) -> Self {
-        Self { options, events, done, offered: None, session: None, loading: false, sign_in: None }
+        Self {
+            options,
+            events,
+            done,
+            offered: None,
+            session: None,
+            loading: false,
+            pairing: false,
+            sign_in: None,
+        }
     }
 
     /// Reads the disk and, if there is a pairing, the keyring; unless that has been done.
@@ -72,9 +82,9 @@ impl Hands {
         }
     }
 
-    /// Takes in what a task brought, and says what that means to the heart.
-    pub fn absorb(&mut self, done: Done) -> Event {
-        match done {
+    /// Takes in what a task brought, and says what that means to the heart, if anything.
+    pub fn absorb(&mut self, done: Done) -> Option<Event> {
+        Some(match done {
             Done::Loaded(loaded) => {
                 self.loading = false;
                 match (loaded, &self.session) {
@@ -92,6 +102,10 @@ impl Hands {
                 }
             }
             Done::InviteRead(Err(problem)) => Event::InviteRead(Err(problem)),
+            Done::InviteRead(Ok(_)) if self.pairing => {
+                tracing::info!("an invite that came while another is agreed to is not shown");
+                return None;
+            }
             Done::InviteRead(Ok(read)) => {
                 let (invite, mut offer) = *read;
                 offer.replaces = self.session.as_ref().and_then(|session| session.replaced_by(&invite));
@@ -99,16 +113,18 @@ impl Hands {
                 Event::InviteRead(Ok(offer))
             }
             Done::Paired(Err((problem, before))) => {
+                self.pairing = false;
                 self.session = before;
                 Event::Paired(Err(problem))
             }
             Done::Paired(Ok(session)) => {
+                self.pairing = false;
                 self.offered = None;
                 let assistant = session.keeper.pairing().get().assistant();
                 self.session = Some(session);
                 Event::Paired(Ok(assistant))
             }
-        }
+        })
     }
 
     pub async fn perform(&mut self, effect: Effect, view: &View) {
@@ -120,7 +136,7 @@ impl Hands {
                     Done::InviteRead(invite::read(link, policy, clock.now()).await.map(Box::new))
                 });
             }
-            Effect::Pair => self.pair(),
+            Effect::Pair { invite } => self.pair(&invite),
             Effect::StartSignIn(ask) => self.start_sign_in(ask),
             Effect::RenewSignIn { id, then } => {
                 if let Some(running) = self.sign_in.as_ref().filter(|running| running.id == id) {
@@ -158,8 +174,16 @@ impl Hands {
         }
     }
 
-    fn pair(&mut self) {
-        let Some(invite) = self.offered.clone() else { return };
+    fn pair(&mut self, agreed: &str) {
+        if self.pairing {
+            return;
+        }
+        let Some(invite) = self.offered.clone().filter(|invite| invite.id().as_str() == agreed) else {
+            tracing::error!("the invite that was agreed to is not the one that is here");
+            let _ = self.events.send(Event::Paired(Err(InviteProblem::Unreadable.into())));
+            return;
+        };
+        self.pairing = true;
         self.sign_in = None;
         let before = self.session.take();
         let pair = Pair { invite, before, options: self.options.clone(), events: self.events.clone() };
@@ -232,5 +256,71 @@ impl Hands {
         tokio::spawn(async move {
             let _ = done.send(work.await);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use valetkey_handoff::{BrokerAccess, InviteSecret, Keys, Label, Terms};
+
+    use super::*;
+    use crate::keystore::MemoryKeyStore;
+    use crate::samples::offer;
+    use crate::{Clock, Language, Way};
+
+    fn read(name: &str) -> (String, Done) {
+        let invite = Invite {
+            name: Label::tidy(name),
+            agent: Keys::generate().public(),
+            broker: BrokerAccess {
+                url: "mqtts://mqtt.contoso.example".parse().unwrap(),
+                username: None,
+                password: None,
+            },
+            secret: InviteSecret::generate(),
+            expires_at: Timestamp::MAX,
+            terms: Terms {
+                email: None,
+                authority: "https://login.microsoftonline.com".into(),
+                graph: None,
+                tenant: "organizations".into(),
+                client_id: "11111111-1111-4111-8111-111111111111".into(),
+                capabilities: vec!["mail".into()],
+            },
+        };
+        let id = invite.id().to_string();
+        let offer = Offer { id: id.clone(), agent: name.into(), ..offer() };
+        (id, Done::InviteRead(Ok(Box::new((invite, offer)))))
+    }
+
+    /// Shows J1: the keys and the `enroll` are for the invite that was agreed to.
+    #[tokio::test]
+    async fn pairing_is_with_the_invite_that_was_agreed_to_whatever_is_opened_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, mut told) = mpsc::unbounded_channel();
+        let (done, _brought) = mpsc::unbounded_channel();
+        let options = Options {
+            data_dir: dir.path().to_owned(),
+            keys: Arc::new(MemoryKeyStore::default()),
+            outlets: mpsc::unbounded_channel().0,
+            clock: Clock::system(),
+            language: Language::English,
+            device_name: "a test".into(),
+            sign_in: Way::DeviceCode,
+            policy_file: None,
+            broker_ca: None,
+        };
+        let mut hands = Hands::new(options, events, done);
+        let ((rocky, first), (mallory, second)) = (read("Rocky"), read("Mallory"));
+        assert!(matches!(hands.absorb(first), Some(Event::InviteRead(Ok(offer))) if offer.id == rocky));
+        hands.pair(&mallory);
+        assert!(!hands.pairing, "not the one that is here");
+        assert!(matches!(told.try_recv(), Ok(Event::Paired(Err(_)))));
+
+        hands.pair(&rocky);
+        assert!(hands.pairing);
+        assert_eq!(hands.absorb(second), None);
+        assert_eq!(hands.offered.map(|invite| invite.id().to_string()), Some(rocky));
     }
 }

@@ -39,6 +39,7 @@ pub(crate) async fn read(
     // Slow on purpose, so not on a thread that others wait for.
     let words = tokio::task::spawn_blocking(move || keys.words().map(str::to_owned)).await;
     let offer = Offer {
+        id: invite.id().to_string(),
         agent: invite.name.to_string(),
         email: invite.terms.email.clone(),
         capabilities: invite.terms.capabilities.clone(),

@@ -43,6 +43,7 @@ pub(crate) fn assistant() -> Assistant {
 
 pub(crate) fn offer() -> Offer {
     Offer {
+        id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
         agent: "Rocky".into(),
         email: Some("ana@contoso.example".into()),
         capabilities: vec!["mail".into(), "calendar".into()],

@@ -87,6 +87,8 @@ pub struct Pinned {
 /// What an invite asks for, as it is shown before anybody agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
+    /// The invite's public id: what the person agrees to is this one.
+    pub id: String,
     pub agent: String,
     pub email: Option<String>,
     pub capabilities: Vec<String>,

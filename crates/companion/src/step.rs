@@ -79,8 +79,10 @@ pub enum Effect {
     /// Read the keyring and the disk again.
     Load,
     ReadInvite(InviteLink),
-    /// Make keys, save the pairing, connect, and send `enroll` for the invite on show.
-    Pair,
+    /// Make keys, save the pairing, connect, and send `enroll` for the invite with this id.
+    Pair {
+        invite: String,
+    },
     StartSignIn(Ask),
     RenewSignIn {
         id: u64,
@@ -213,7 +215,7 @@ impl State {
     fn command(&mut self, command: Command, now: Timestamp, effects: &mut Vec<Effect>) {
         match command {
             Command::PasteInvite { link } => effects.push(Effect::ReadInvite(link)),
-            Command::AcceptInvite => self.accept(effects),
+            Command::AcceptInvite { invite } => self.accept(invite.as_deref(), effects),
             Command::DeclineInvite => {
                 if self.flow != Flow::Pairing {
                     self.offer = None;
@@ -242,7 +244,7 @@ impl State {
             effects.push(Effect::Load);
         } else if self.offer.is_some() && matches!(self.flow, Flow::Failed(_)) {
             self.flow = Flow::Idle;
-            self.accept(effects);
+            self.accept(None, effects);
         } else if matches!(self.flow, Flow::Failed(Problem::Invite(_))) {
             self.flow = Flow::Idle;
         } else if matches!(self.flow, Flow::Failed(_) | Flow::Blocked { .. } | Flow::WrongAccount { .. }) {
@@ -260,9 +262,10 @@ impl State {
         }
     }
 
-    fn accept(&mut self, effects: &mut Vec<Effect>) {
-        let keys_unknown = matches!(self.pairing, Pairing::Checking | Pairing::NoKeys { .. });
-        if self.offer.is_none() || self.flow == Flow::Pairing {
+    /// `agreed`: the invite that the person saw. Another may have taken its place before the click arrived.
+    fn accept(&mut self, agreed: Option<&str>, effects: &mut Vec<Effect>) {
+        let Some(invite) = self.offer.as_ref().map(|offer| offer.id.clone()) else { return };
+        if agreed.is_some_and(|agreed| agreed != invite) || self.flow == Flow::Pairing {
             return;
         }
         if let Pairing::NoKeys { problem: problem @ KeysProblem::Locked, .. } = self.pairing {
@@ -270,14 +273,14 @@ impl State {
             self.flow = Flow::Failed(problem.into());
             return;
         }
-        if keys_unknown && self.pairing == Pairing::Checking {
+        if self.pairing == Pairing::Checking {
             return;
         }
         if let Some(id) = self.flow.running() {
             effects.push(Effect::StopSignIn { id });
         }
         self.flow = Flow::Pairing;
-        effects.push(Effect::Pair);
+        effects.push(Effect::Pair { invite });
     }
 
     fn refuse_invite(&mut self, problem: InviteProblem) {

@@ -124,6 +124,8 @@ pub enum StepId {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InviteCard {
+    /// For the command that agrees to it.
+    pub id: String,
     pub agent: String,
     pub email: Option<String>,
     pub reads: Vec<String>,

@@ -396,7 +396,7 @@ async fn invites_that_are_damaged_over_or_not_allowed_are_refused_before_anythin
     person.send(ask(&link(&good)));
     let view = person.until("the policy", |view| view.code.as_deref() == Some("invite-forbidden")).await;
     assert_eq!(view.headline, "Your organisation doesn't allow this assistant");
-    person.send(Command::AcceptInvite);
+    person.send(Command::AcceptInvite { invite: None });
     person.send(Command::Dismiss);
     person.until_screen(Screen::NotPaired).await;
     person.stop().await;

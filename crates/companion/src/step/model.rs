@@ -16,7 +16,7 @@ use crate::view::{Screen, view};
 
 fn events() -> impl Strategy<Value = (Event, i64)> {
     let commands = prop_oneof![
-        Just(Command::AcceptInvite),
+        Just(Command::AcceptInvite { invite: None }),
         Just(Command::DeclineInvite),
         Just(Command::Connect),
         Just(Command::Cancel),

@@ -58,14 +58,26 @@ fn a_double_click_on_connect_starts_one_sign_in() {
 #[test]
 fn agreeing_to_an_invite_pairs_once_and_goes_straight_on_to_the_browser() {
     let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
-    let (state, effects) = act(state, Command::AcceptInvite);
-    assert_eq!(effects, [Effect::Pair]);
-    let (state, again) = act(state, Command::AcceptInvite);
+    let (state, effects) = act(state, Command::AcceptInvite { invite: None });
+    assert_eq!(effects, [Effect::Pair { invite: offer().id }]);
+    let (state, again) = act(state, Command::AcceptInvite { invite: None });
     assert_eq!(again, []);
     let (state, effects) = step(state, Event::Paired(Ok(assistant())), now());
     let Some(Effect::StartSignIn(ask)) = effects.last() else { panic!("{effects:?}") };
     assert_eq!(ask.login_hint.as_deref(), Some("ana@contoso.example"));
     assert_eq!(screen_of(&state), Screen::Waiting);
+}
+
+/// Shows J1: another program may open a second link while the person reads the first.
+#[test]
+fn agreeing_is_to_the_invite_that_was_seen_and_to_no_other() {
+    let missing = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
+    let other = Offer { id: "another".into(), agent: "Mallory".into(), ..offer() };
+    let (state, _) = step(missing, Event::InviteRead(Ok(other)), now());
+    let (state, effects) = act(state, Command::AcceptInvite { invite: Some(offer().id) });
+    assert_eq!((screen_of(&state), effects), (Screen::Invited, vec![]));
+    let (_, effects) = act(state, Command::AcceptInvite { invite: Some("another".into()) });
+    assert_eq!(effects, [Effect::Pair { invite: "another".into() }]);
 }
 
 /// Shows J1: looking at an invite does nothing else.
@@ -103,7 +115,7 @@ fn an_invite_that_runs_out_while_it_is_looked_at_cannot_be_accepted() {
     let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
     let late = offer().expires_at;
     assert_eq!(state.wake(now()), Some(late));
-    let (state, effects) = step(state, Event::Command(Command::AcceptInvite), late);
+    let (state, effects) = step(state, Event::Command(Command::AcceptInvite { invite: None }), late);
     assert_eq!(effects, []);
     assert_eq!(state.flow, Flow::Failed(InviteProblem::Expired.into()));
 }
@@ -233,7 +245,7 @@ fn a_wrong_account_offers_the_choice_of_another_and_fills_in_nothing() {
 fn a_locked_keyring_is_tried_again_and_never_replaced() {
     let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
     let state = State { pairing: locked, offer: Some(offer()), ..State::default() };
-    let (state, effects) = act(state, Command::AcceptInvite);
+    let (state, effects) = act(state, Command::AcceptInvite { invite: None });
     assert_eq!(effects, [], "new keys would lose those behind the lock");
     let (state, effects) = act(state, Command::Dismiss);
     assert_eq!(effects, []);

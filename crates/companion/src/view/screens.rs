@@ -161,6 +161,7 @@ impl Painter<'_> {
     fn invite(&self) -> Option<InviteCard> {
         let offer = self.state.offer.as_ref()?;
         Some(InviteCard {
+            id: offer.id.clone(),
             agent: offer.agent.clone(),
             email: offer.email.clone(),
             reads: reads(&offer.capabilities, self.language),

@@ -271,7 +271,7 @@ impl Person {
         self.until("the end of checking", |view| view.screen != Screen::Checking).await;
         self.send(Command::PasteInvite { link: InviteLink::new(link) });
         self.until_screen(Screen::Invited).await;
-        self.send(Command::AcceptInvite);
+        self.send(Command::AcceptInvite { invite: None });
     }
 
     /// The address that the browser is opened with.

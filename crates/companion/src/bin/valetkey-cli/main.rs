@@ -132,7 +132,7 @@ impl Talk {
             line(&text(Text::TerminalDeclined));
             return Ok(Exit::Cancelled);
         }
-        self.companion.send(Do::AcceptInvite);
+        self.companion.send(Do::AcceptInvite { invite: Some(card.id.clone()) });
         self.until(|view| view.screen != Screen::Invited).await?;
         self.follow(sign_in).await
     }
