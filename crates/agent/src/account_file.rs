@@ -78,6 +78,10 @@ pub struct Seen {
     /// Names the message in its receipt.
     pub jti: uuid::Uuid,
     pub verdict: Verdict,
+    /// A sign-in of this device has worked here: it may hear of the account, and take it away. Naming an account is not
+    /// enough, and a later sign-in that fails takes nothing away.
+    #[serde(default)]
+    pub brought: bool,
 }
 
 /// The receipt that a message has earned.
@@ -100,6 +104,12 @@ impl Facts {
     /// The agent itself has got a token with this sign-in, and the account is there.
     pub fn is_proven(&self) -> bool {
         self.removed_at.is_none() && self.refreshed_at.is_some()
+    }
+
+    /// Whether a sign-in of this device has worked for this account.
+    pub fn brought_by(&self, device: &Thumbprint) -> bool {
+        let worked = |seen: &Seen| seen.brought || matches!(seen.verdict, Verdict::Stored { .. });
+        self.seen.get(device).is_some_and(worked)
     }
 
     /// The generation of the sign-in in use.

@@ -55,7 +55,8 @@ pub(crate) fn judge_mark(current: Option<&AccountFile>, mark: &Mark) -> Judgemen
     judge(seen.map(|seen| (seen.generation, seen.digest)), (mark.generation, mark.digest))
 }
 
-/// Puts an accepted sign-in in the place of what was there. A sign-in that still works is kept inside until the new one has.
+/// Puts an accepted sign-in in the place of what was there. One that has worked is kept inside until the new one has, however
+/// it is now: whoever can name an account must not be able to end its sign-in.
 pub(crate) fn arrive(
     current: Option<AccountFile>,
     mut arrived: AccountFile,
@@ -65,34 +66,34 @@ pub(crate) fn arrive(
     let mut news = News::default();
     if let Some(current) = current {
         arrived.facts.seen.clone_from(&current.facts.seen);
-        let works = current.facts.is_proven()
-            && matches!(current.facts.condition.health, Health::Connected | Health::Retrying);
-        if works {
-            arrived.facts.condition = current.facts.condition.clone();
-            arrived.facts.replaced = Some(Box::new(current));
-        } else if let Some(older) = current.facts.replaced {
-            arrived.facts.condition = current.facts.condition;
-            arrived.facts.replaced = Some(older);
-        } else if current.facts.removed_at.is_none() && current.facts.condition.health != Health::Retrying {
-            news.change = Some(HealthChange {
-                account: arrived.facts.account,
-                from: current.facts.condition.health,
-                to: Condition::untried(now),
-                lapsed: false,
-            });
+        let was = current.facts.condition.clone();
+        let removed = current.facts.removed_at.is_some();
+        let kept = if current.facts.is_proven() { Some(Box::new(current)) } else { current.facts.replaced };
+        if kept.is_some() && was.health != Health::ReconnectNeeded {
+            arrived.facts.condition = was;
+        } else if !removed && was.health != Health::Retrying {
+            let (account, to) = (arrived.facts.account, Condition::untried(now));
+            news.change = Some(HealthChange { account, from: was.health, to, lapsed: false });
         }
+        if let Some(kept) = &kept {
+            // What people read does not change on a device's word.
+            arrived.facts.username.clone_from(&kept.facts.username);
+            arrived.facts.name.clone_from(&kept.facts.name);
+        }
+        arrived.facts.replaced = kept;
     }
-    arrived.facts.seen.insert(mark.device.clone(), seen(mark, Verdict::Pending));
+    note(&mut arrived.facts, mark, Verdict::Pending);
     (arrived, news)
 }
 
 /// Leaves nothing of an account but what keeps its old sign-ins from coming back.
 pub(crate) fn remove(mut file: AccountFile, by: Option<&Mark>, now: Timestamp) -> AccountFile {
     for seen in file.facts.seen.values_mut() {
+        seen.brought |= matches!(seen.verdict, Verdict::Stored { .. });
         seen.verdict = Verdict::Refused { reason: "removed".to_owned() };
     }
     if let Some(mark) = by {
-        file.facts.seen.insert(mark.device.clone(), seen(mark, Verdict::Done));
+        note(&mut file.facts, mark, Verdict::Done);
     }
     file.cache = MsalCache::default();
     file.facts.replaced = None;
@@ -132,6 +133,10 @@ pub(crate) fn worked(mut file: AccountFile, got: &Refreshed<'_>) -> Result<(Acco
     }
     file.facts.refreshed_at = Some(got.asked_at);
     file.facts.replaced = None;
+    let device = file.facts.device.clone();
+    if let Some(seen) = file.facts.seen.get_mut(&device) {
+        seen.brought = true;
+    }
     let news = News {
         settled: settle(&mut file.facts, Verdict::Stored { refreshed_at: got.asked_at }),
         change: change(&mut file.facts, &Outcome::Worked, got.asked_at, false),
@@ -160,7 +165,10 @@ pub(crate) fn failed(
     {
         // The new sign-in never worked; the one before it did, and goes on.
         before.facts.seen = file.facts.seen;
-        return Ok((*before, News { settled, change: None }));
+        let (account, from, to) =
+            (before.facts.account, file.facts.condition.health, before.facts.condition.clone());
+        let change = (from != to.health).then_some(HealthChange { account, from, to, lapsed: false });
+        return Ok((*before, News { change, settled }));
     }
     let change = change(&mut file.facts, outcome, now, settled.is_none());
     Ok((file, News { change, settled }))
@@ -196,8 +204,10 @@ fn presented_is_ours(file: &AccountFile, presented: &Secret) -> Result<bool, Mis
     Err(Misfit::Superseded)
 }
 
-fn seen(mark: &Mark, verdict: Verdict) -> Seen {
-    Seen { generation: mark.generation, digest: mark.digest, jti: mark.jti, verdict }
+fn note(facts: &mut Facts, mark: &Mark, verdict: Verdict) {
+    let brought = facts.brought_by(&mark.device);
+    let Mark { generation, digest, jti, .. } = *mark;
+    facts.seen.insert(mark.device.clone(), Seen { generation, digest, jti, verdict, brought });
 }
 
 /// Only the sign-in in use can be settled, and only once.

@@ -164,9 +164,8 @@ impl Tokens {
         flight
     }
 
-    /// A new sign-in was stored: forget what held us back, and try it. Its verdict comes as an update.
-    pub(crate) fn prove(&self, account: AccountId) {
-        let Some(facts) = self.0.vault.facts(&account) else { return };
+    /// A new sign-in was stored: forget what held the one before it back, and try it.
+    pub(crate) fn prove_new(&self, account: AccountId) {
         {
             let mut slots = self.0.slots();
             let slot = slots.entry(account).or_default();
@@ -174,6 +173,12 @@ impl Tokens {
             slot.not_before = None;
             slot.unsaved = None;
         }
+        self.prove(account);
+    }
+
+    /// Tries a stored sign-in that has no verdict yet, or joins the try under way. Its verdict comes as an update.
+    pub(crate) fn prove(&self, account: AccountId) {
+        let Some(facts) = self.0.vault.facts(&account) else { return };
         drop(self.start(account, Wanted { resource: primary(&facts), how: How::Newer }));
         self.0.changed.notify_one();
     }

@@ -214,8 +214,12 @@ impl Inner {
             let (presented, outcome) = (presented.clone(), outcome.clone());
             self.change(account, move |file| progress::failed(file, &presented, &outcome, now)).await
         };
+        // Then what became of the new one is no reason to hold back the one before it.
+        let mut fell_back = false;
         match noted {
             Ok(Ok(news)) => {
+                fell_back = news.settled.is_some()
+                    && self.vault.facts(&account).is_some_and(|facts| facts.is_proven());
                 if let Some(reason) = outcome.reason() {
                     self.announcer.record(Event::RefreshFailed { account, reason: reason.to_owned() });
                 }
@@ -232,7 +236,9 @@ impl Inner {
                 TokenFailure::AuthRequired { reason, never_connected: false }
             }
             Outcome::Blocked { by, reason } => {
-                self.not_before(&account, now + schedule::BLOCKED_RETRY);
+                if !fell_back {
+                    self.not_before(&account, now + schedule::BLOCKED_RETRY);
+                }
                 blocked(by, reason)
             }
         })

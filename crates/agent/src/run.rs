@@ -253,7 +253,7 @@ impl Desk<'_> {
                 if let Some(change) = change {
                     self.shared.announcer.tell(Update::HealthChanged(change));
                 }
-                self.shared.tokens.prove(account);
+                self.shared.tokens.prove_new(account);
             }
             Ok((Stored::Again(verdict), _)) => match outcome(&verdict) {
                 Some(outcome) => self.voice.receipt(device, &told, id, outcome),
@@ -281,9 +281,7 @@ impl Desk<'_> {
                 let Some(file) = current else { return Change::Leave(Stored::Done) };
                 match progress::judge_mark(Some(&file), &mark) {
                     // Only a device that brought the account may take it away.
-                    _ if !file.facts.seen.contains_key(&mark.device) => {
-                        Change::Leave(Stored::Refused(NOT_YOURS))
-                    }
+                    _ if !file.facts.brought_by(&mark.device) => Change::Leave(Stored::Refused(NOT_YOURS)),
                     Judgement::SameAgain => Change::Leave(Stored::Again(Verdict::Done)),
                     Judgement::Conflict => Change::Leave(Stored::Refused(CONFLICT)),
                     Judgement::Older => Change::Leave(Stored::Refused(OLDER)),

@@ -36,6 +36,7 @@ impl Voice<'_> {
     fn health_changed(&self, change: &HealthChange) {
         let Some(facts) = self.shared.vault.facts(&change.account) else { return };
         if change.lapsed
+            && facts.brought_by(&facts.device)
             && let Some(device) = self.shared.registry.device(&facts.device)
         {
             let body = AuthExpired {
@@ -68,7 +69,7 @@ impl Voice<'_> {
 
     fn tell_devices_of(&self, account: &AccountId) {
         let Some(facts) = self.shared.vault.facts(account) else { return };
-        for device in self.shared.registry.devices().iter().filter(|d| facts.seen.contains_key(&d.id())) {
+        for device in self.shared.registry.devices().iter().filter(|d| facts.brought_by(&d.id())) {
             self.tell(device);
         }
     }
@@ -137,7 +138,7 @@ pub(crate) fn outcome(verdict: &Verdict) -> Option<Outcome> {
 }
 
 fn account_state(facts: &Facts, device: &Thumbprint) -> Option<AccountState> {
-    let seen = facts.seen.get(device)?;
+    let seen = facts.seen.get(device).filter(|_| facts.brought_by(device))?;
     let condition = &facts.condition;
     Some(AccountState {
         account: reference(&facts.account),

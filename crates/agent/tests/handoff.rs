@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use support::{Device, World, advance, id, refused_because};
 use valetkey_agent::{Health, TokenFailure, Update};
-use valetkey_handoff::message::{Health as WireHealth, Outcome};
+use valetkey_handoff::message::{CacheUpdated, Health as WireHealth, Outcome};
 use valetkey_handoff::{Keys, ToAgent, ToDevice};
 use valetkey_tests::tenant::{ALICE, BOB, NextError};
 
@@ -169,6 +169,29 @@ async fn while_microsoft_is_out_of_order_the_receipt_waits_and_then_comes() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn a_repeated_handoff_does_not_make_the_agent_ask_before_microsoft_wants_to_be_asked() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let busy = NextError { status: Some(429), retry_after: Some(600), ..NextError::default() };
+    world.tenant.next_error(&refresh_error(1, &busy)).await.unwrap();
+    let sealed = device.hand_over(&world.sign_in(ALICE).await);
+    while world.refreshes().await < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.who(&running.agent, ALICE).await.unwrap_err().is_retryable());
+
+    device.send(sealed.as_bytes());
+    device.all_so_far().await;
+    assert!(world.who(&running.agent, ALICE).await.unwrap_err().is_retryable());
+
+    assert_eq!(world.refreshes().await, 1);
+    advance(std::time::Duration::from_secs(601)).await;
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    running.stop().await;
+}
+
 /// Shows H7: a sign-in that never worked does not end one that does.
 #[tokio::test]
 async fn a_new_sign_in_that_microsoft_refuses_is_told_so_and_the_one_before_goes_on() {
@@ -195,19 +218,25 @@ async fn a_new_sign_in_that_microsoft_refuses_is_told_so_and_the_one_before_goes
     running.stop().await;
 }
 
+/// Bob's tokens in a cache that says it is Alice's, without the ID token that says otherwise.
+async fn bobs_tokens_as_alices(world: &World) -> CacheUpdated {
+    let mut body = world.sign_in(BOB).await;
+    let cache = body.cache.expose().replace(BOB.oid, ALICE.oid).replace(BOB.tid, ALICE.tid);
+    let mut cache: serde_json::Value = serde_json::from_str(&cache).unwrap();
+    cache["IdToken"] = serde_json::json!({});
+    body.cache = cache.to_string().into();
+    body.account.id = support::reference(ALICE);
+    "somebody@else.example".clone_into(&mut body.account.username);
+    body
+}
+
 #[tokio::test]
 async fn a_device_cannot_pass_its_own_sign_in_off_as_somebody_elses() {
     let world = World::new().await;
     let running = world.run().await;
     let _alices = world.connect(&running.agent, ALICE).await;
     let mut bobs = world.pair(&running.agent, BOB).await;
-    let mut body = world.sign_in(BOB).await;
-    // Bob's tokens in a cache that says it is Alice's, without the ID token that says otherwise.
-    let cache = body.cache.expose().replace(BOB.oid, ALICE.oid).replace(BOB.tid, ALICE.tid);
-    let mut cache: serde_json::Value = serde_json::from_str(&cache).unwrap();
-    cache["IdToken"] = serde_json::json!({});
-    body.cache = cache.to_string().into();
-    body.account.id = support::reference(ALICE);
+    let body = bobs_tokens_as_alices(&world).await;
 
     bobs.hand_over(&body);
     let why = bobs.receipt().await;
@@ -215,6 +244,79 @@ async fn a_device_cannot_pass_its_own_sign_in_off_as_somebody_elses() {
     assert!(matches!(refused_because(&why), "wrong-account" | "revoked" | "expired"), "{why:?}");
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
     advance(std::time::Duration::from_secs(7200)).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn naming_somebody_elses_account_lets_a_device_neither_hear_of_it_nor_remove_it() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    bobs.hand_over(&bobs_tokens_as_alices(&world).await);
+    refused_because(&bobs.receipt().await);
+
+    bobs.disconnect(ALICE);
+    assert_eq!(refused_because(&bobs.receipt().await), "not-yours");
+    assert_eq!(running.agent.accounts()[0].username, ALICE.username);
+    world.tenant.revoke(ALICE).await.unwrap();
+    advance(std::time::Duration::from_secs(7200)).await;
+    running
+        .until("the lapse", |update| match update {
+            Update::HealthChanged(change) => (change.to.health == Health::ReconnectNeeded).then_some(()),
+            _ => None,
+        })
+        .await;
+
+    for message in bobs.all_so_far().await {
+        let ToDevice::State(state) = message else { panic!("{message:?}") };
+        assert!(state.accounts.is_empty(), "{state:?}");
+    }
+    // A sign-in of Alice's device that fails does not take from it what it may do.
+    let mut body = world.sign_in(ALICE).await;
+    let cache: serde_json::Value = serde_json::from_str(body.cache.expose()).unwrap();
+    let secret = cache["RefreshToken"].as_object().unwrap().values().next().unwrap()["secret"].clone();
+    body.cache = body.cache.expose().replace(secret.as_str().unwrap(), "spoiled").into();
+    alices.hand_over(&body);
+    refused_because(&alices.receipt().await);
+    alices.state(|state| state.accounts.len() == 1 && state.accounts[0].generation == 2).await;
+    alices.disconnect(ALICE);
+    assert_eq!(alices.receipt().await.outcome, Outcome::Done);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_blocked_sign_in_outlives_a_bogus_one_and_goes_on_when_the_block_is_lifted() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let blocked = NextError {
+        status: Some(400),
+        error: Some("access_denied"),
+        code: Some(53_003),
+        ..NextError::default()
+    };
+    world.tenant.next_error(&refresh_error(1, &blocked)).await.unwrap();
+    advance(std::time::Duration::from_secs(7200)).await;
+    running
+        .until("the block", |update| match update {
+            Update::HealthChanged(change) => (change.to.health == Health::Blocked).then_some(()),
+            _ => None,
+        })
+        .await;
+
+    bobs.hand_over(&bobs_tokens_as_alices(&world).await);
+    refused_because(&bobs.receipt().await);
+    assert_eq!(running.agent.accounts()[0].health, Health::Blocked);
+    advance(std::time::Duration::from_secs(24 * 3600)).await;
+    running
+        .until("the end of the block", |update| match update {
+            Update::HealthChanged(change) => (change.to.health == Health::Connected).then_some(()),
+            _ => None,
+        })
+        .await;
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
     running.stop().await;
 }

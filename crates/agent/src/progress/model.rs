@@ -183,7 +183,7 @@ impl World {
             Op::Disconnect(message) => {
                 let mark = message.mark();
                 if let Some(file) = &before
-                    && file.facts.seen.contains_key(&mark.device)
+                    && file.facts.brought_by(&mark.device)
                     && judge_mark(before.as_ref(), &mark) == Judgement::Accept
                 {
                     self.removed(account, remove(file.clone(), Some(&mark), now));
