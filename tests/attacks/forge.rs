@@ -93,9 +93,13 @@ pub async fn next_on(wire: &Recorder, topic: &str, there: &[Vec<u8>]) -> Vec<u8>
     new.unwrap().payload
 }
 
-/// The messages that carry a token cache: nothing else a device says is that large.
+/// The messages that carry a token cache, each once: nothing else a device says is that large. A busy machine makes it
+/// send the same bytes again.
 pub fn handoffs(wire: &Recorder, inbox: &str) -> Vec<Vec<u8>> {
-    on(wire, inbox).into_iter().filter(|message| message.len() > 3000).collect()
+    let mut large: Vec<Vec<u8>> =
+        on(wire, inbox).into_iter().filter(|message| message.len() > 3000).collect();
+    large.dedup();
+    large
 }
 
 /// Every account file, by name.
