@@ -24,10 +24,9 @@ pub(crate) async fn read(
     if invite.is_expired(now) {
         return Err(InviteProblem::Expired);
     }
-    let policy = match policy.map(|path| Policy::read(&path)) {
-        None => Policy::default(),
-        Some(Ok(policy)) => policy,
-        Some(Err(error)) => {
+    let policy = match Policy::of(policy.as_deref()) {
+        Ok(policy) => policy,
+        Err(error) => {
             tracing::error!(%error, "no invite is taken until the policy file is mended");
             return Err(InviteProblem::Forbidden);
         }

@@ -44,6 +44,9 @@ pub enum KeysProblem {
     /// The entry is there and is not ours, or the pairing file is damaged.
     #[error("keys-unreadable")]
     Unreadable,
+    /// The organisation's policy file does not allow the assistant of the pairing; the keys are not even asked for.
+    #[error("pairing-forbidden")]
+    Forbidden,
 }
 
 /// Why a sign-in ended without a handoff. Cancelling, and saying no on the consent page, are not among them: they are not

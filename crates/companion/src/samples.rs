@@ -181,6 +181,13 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
                 ..State::default()
             },
         ),
+        (
+            "pairing_forbidden",
+            State {
+                pairing: Pairing::NoKeys { problem: KeysProblem::Forbidden, since: now() },
+                ..State::default()
+            },
+        ),
         ("invite_unreadable", State { pairing: Pairing::Missing, ..failed(InviteProblem::Unreadable) }),
         ("invite_expired", failed(InviteProblem::Expired)),
         ("invite_forbidden", failed(InviteProblem::Forbidden)),

@@ -14,6 +14,7 @@ use crate::keeper::Keeper;
 use crate::keystore::{KeyStore, KeyStoreError};
 use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, NotifiedLapse, Pairing as Facts, PairingError, PairingFile, PinnedAccount};
+use crate::policy::Policy;
 use crate::problem::{KeysProblem, Problem};
 use crate::state::{Delivery, Lapse, Pairing, Pinned};
 use crate::step::Event;
@@ -38,6 +39,14 @@ pub(crate) async fn load(
             return Err(failed(KeysProblem::Unreadable));
         }
     };
+    match Policy::of(options.policy_file.as_deref()) {
+        Ok(policy) if policy.allows_pairing(file.get()) => {}
+        Ok(_) => return Err(failed(KeysProblem::Forbidden)),
+        Err(error) => {
+            tracing::error!(%error, "no assistant is served until the policy file is mended");
+            return Err(failed(KeysProblem::Forbidden));
+        }
+    }
     let entry = options.keys.load().await.map_err(|error| failed(keys_problem(error)))?;
     let (keys, password) = entry.as_ref().and_then(Entry::open).ok_or(failed(KeysProblem::Unreadable))?;
     if keys.thumbprint() != file.get().device {

@@ -386,6 +386,7 @@ async fn invites_that_are_damaged_over_or_not_allowed_are_refused_before_anythin
     let ask = |link: &str| Command::PasteInvite { link: valetkey_companion::InviteLink::new(link) };
     for (name, text, code) in [
         ("cut short", link(&good)[..200].to_owned(), "invite-unreadable"),
+        ("a policy file that was named and is not there", link(&good), "invite-forbidden"),
         ("over", link(&over), "invite-expired"),
     ] {
         person.send(ask(&text));
@@ -399,5 +400,35 @@ async fn invites_that_are_damaged_over_or_not_allowed_are_refused_before_anythin
     person.send(Command::AcceptInvite { invite: None });
     person.send(Command::Dismiss);
     person.until_screen(Screen::NotPaired).await;
+    person.stop().await;
+}
+
+/// What was agreed to before the organisation forbade it ends with the next start, and comes back with the permission.
+#[tokio::test]
+async fn a_pairing_that_the_organisation_no_longer_allows_is_not_served() {
+    let mut person = Person::new();
+    let policy = person.dir.path().join("policy.toml");
+    let put = |rules: &str| {
+        let mut written = tempfile::NamedTempFile::new_in(policy.parent().unwrap()).unwrap();
+        std::io::Write::write_all(&mut written, rules.as_bytes()).unwrap();
+        written.persist(&policy).unwrap();
+    };
+    person.policy = Some(policy.clone());
+    put("");
+    person.start();
+    let nobody = invite(&Keys::generate(), NO_BROKER, terms("http://localhost:1", TENANT, EMAIL));
+    person.agree_to(nobody.to_link().unwrap().expose()).await;
+    person.until("the pairing", |view| view.assistant.is_some()).await;
+    person.stop().await;
+    for rules in ["brokers = []", "agents = []", "logins = []", "client_ids = []", "not toml ["] {
+        put(rules);
+        person.start();
+        let view = person.until_screen(Screen::Error).await;
+        assert_eq!((view.code.as_deref(), view.assistant), (Some("pairing-forbidden"), None), "{rules}");
+        person.stop().await;
+    }
+    put("logins = [\"localhost\"]");
+    person.start();
+    person.until("the pairing", |view| view.assistant.is_some()).await;
     person.stop().await;
 }

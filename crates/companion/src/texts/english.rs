@@ -234,6 +234,7 @@ fn what(problem: &Problem) -> String {
             KeysProblem::Locked => "Your keyring is locked",
             KeysProblem::Unavailable => "This computer has no keyring",
             KeysProblem::Unreadable => "Valet Key's own records can't be read",
+            KeysProblem::Forbidden => "Your organisation no longer allows this assistant",
         }
         .into(),
         Problem::SignIn(problem) => sign_in_what(problem),
@@ -292,6 +293,9 @@ fn remedy(problem: &Problem) -> String {
                 "Install or start a keyring (GNOME Keyring or KWallet), then try again."
             }
             KeysProblem::Unreadable => "Ask whoever runs your assistant for a new invite and open it here.",
+            KeysProblem::Forbidden => {
+                "Nothing is sent to it. Ask your administrator which assistants are allowed."
+            }
         }
         .into(),
         Problem::SignIn(problem) => sign_in_remedy(problem),

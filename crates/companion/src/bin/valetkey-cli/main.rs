@@ -67,7 +67,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     };
     let (outlets, outlet) = mpsc::unbounded_channel();
     let companion = Companion::start(Options {
-        policy_file: policy_file(),
+        policy_file: valetkey_companion::policy::policy_file(),
         data_dir,
         keys,
         outlets,
@@ -267,18 +267,6 @@ fn default_data_dir() -> anyhow::Result<PathBuf> {
         var("XDG_DATA_HOME").or_else(|| var("HOME").map(|home| home.join(".local/share")))
     };
     Ok(base.context("no home directory; name one with --data-dir")?.join("valet-key-cli"))
-}
-
-/// Where an administrator puts the organisation's rules.
-fn policy_file() -> Option<PathBuf> {
-    let path = if cfg!(windows) {
-        PathBuf::from(std::env::var_os("ProgramData")?).join("Valet Key\\policy.toml")
-    } else if cfg!(target_os = "macos") {
-        PathBuf::from("/Library/Application Support/Valet Key/policy.toml")
-    } else {
-        PathBuf::from("/etc/valet-key/policy.toml")
-    };
-    Some(path)
 }
 
 fn device_name() -> String {
