@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,8 +20,9 @@ use crate::problem::InviteProblem;
 use crate::state::{Account, Health, LinkProblem};
 use crate::step::Event;
 
-/// How long after an invite's end its `enroll` may still be answered: the agent may have taken it in time and be slow to say.
-const ENROLL_GRACE: SignedDuration = SignedDuration::from_mins(2);
+/// How long an answer may take once the broker has an `enroll` whose invite is over. The agent may have taken it in time, and
+/// what it said then waits at the broker for a computer that slept; a round trip takes well under a second.
+const ENROLL_PATIENCE: Duration = Duration::from_secs(30);
 /// How long somebody who unpairs waits for the last messages to reach the broker.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -47,6 +47,8 @@ pub(crate) struct Courier {
     clock: Clock,
     heart: mpsc::UnboundedSender<Event>,
     up: bool,
+    /// Since when, on this connection, the broker has had an `enroll` that came after its invite's end.
+    late_since: Option<Instant>,
     /// With the link and not yet with the broker; it sends those again by itself.
     in_flight: HashMap<PublishId, Uuid>,
     currency: Currency,
@@ -69,6 +71,7 @@ impl Courier {
             clock,
             heart,
             up: false,
+            late_since: None,
             in_flight: HashMap::new(),
             currency: Currency::default(),
             hello: Paced::default(),
@@ -95,6 +98,7 @@ impl Courier {
                 },
                 Some(order) = orders.recv() => self.order(order),
                 () = timer => self.send_due(),
+                () = at(self.late_since.map(|since| since + ENROLL_PATIENCE)) => self.drop_late_enroll(),
                 () = paced(self.up, [&self.hello, &self.wake]) => {}
             }
             self.do_paced();
@@ -158,7 +162,6 @@ impl Courier {
             return;
         }
         let now = self.clock.now();
-        self.drop_late_enroll(now);
         let enrolled = self.keeper.pairing().get().enrolled;
         for pending in self.keeper.outbox().due(now) {
             // Until the agent knows this device, nobody but it may write to its inbox, and nobody would read it.
@@ -176,9 +179,10 @@ impl Courier {
     }
 
     /// An agent refuses an `enroll` whose invite is over, and cannot tell a device it does not know.
-    fn drop_late_enroll(&self, now: Timestamp) {
-        let late = |what: &What| matches!(what, What::Enroll { expires_at } if now.duration_since(*expires_at) > ENROLL_GRACE);
-        let jti = self.keeper.outbox().all().find(|pending| late(&pending.what)).map(|pending| pending.jti);
+    fn drop_late_enroll(&mut self) {
+        self.late_since = None;
+        let enroll = |what: &What| matches!(what, What::Enroll { .. });
+        let jti = self.keeper.outbox().all().find(|pending| enroll(&pending.what)).map(|pending| pending.jti);
         if let Some(jti) = jti
             && self.answered(jti).is_some()
         {
@@ -195,6 +199,7 @@ impl Courier {
             link::Event::Down { problem, retry_in } => {
                 tracing::debug!(%problem, ?retry_in, "not connected to the broker");
                 self.up = false;
+                self.late_since = None;
                 self.tell(Event::LinkDown(link_problem(problem)));
             }
             link::Event::Published { id, .. } => {
@@ -229,13 +234,14 @@ impl Courier {
         }
     }
 
-    fn published(&self, jti: Uuid) {
-        let generation = self.keeper.outbox().all().find(|p| p.jti == jti).and_then(|p| match p.what {
-            What::SignIn { generation, .. } => Some(generation),
-            _ => None,
-        });
-        if let Some(generation) = generation {
-            self.tell(Event::Published { generation });
+    fn published(&mut self, jti: Uuid) {
+        let what = self.keeper.outbox().all().find(|p| p.jti == jti).map(|p| p.what.clone());
+        match what {
+            Some(What::SignIn { generation, .. }) => self.tell(Event::Published { generation }),
+            Some(What::Enroll { expires_at }) if expires_at < self.clock.now() => {
+                self.late_since.get_or_insert_with(Instant::now);
+            }
+            _ => {}
         }
     }
 
@@ -360,7 +366,11 @@ impl Paced {
 /// Returns when one that is wanted may be done.
 async fn paced(up: bool, all: [&Paced; 2]) {
     let wanted = all.into_iter().filter(|one| up && one.wanted);
-    match wanted.filter_map(|one| one.not_before).min() {
+    at(wanted.filter_map(|one| one.not_before).min()).await;
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }

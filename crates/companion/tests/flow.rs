@@ -4,7 +4,7 @@
 
 use common::{Agent, CLIENT_ID, Person, account_state, terms};
 use valetkey_companion::view::{ActionId, Screen};
-use valetkey_companion::{Command, Outlet, Way};
+use valetkey_companion::{Clock, Command, Outlet, Way};
 use valetkey_handoff::Code;
 use valetkey_handoff::ToAgent;
 use valetkey_handoff::message::{AuthExpired, Health};
@@ -308,5 +308,28 @@ async fn once_enrolled_the_device_says_again_that_it_is_online() {
         };
         tokio::time::timeout(common::PATIENCE, said).await.expect(time);
     }
+    person.stop().await;
+}
+
+/// Shows J8: the computer slept past the invite's end, and the assistant may well have taken the enrolment in time.
+#[tokio::test]
+async fn after_a_sleep_an_enrolment_is_not_given_up_before_the_assistant_could_answer() {
+    let broker = Broker::start(BrokerOptions::default()).await.unwrap();
+    let agent = Agent::start(&broker.url(), terms("http://localhost:1", "organizations", ANA.mail));
+    let link = agent.link_of_invite();
+    let (keys, invite, _) = agent.stop().await;
+    let mut person = Person::with_clock(Clock::tokio_from(jiff::Timestamp::now()));
+    person.start();
+    person.agree_to(&link).await;
+    person.until("the pairing", |view| view.assistant.is_some()).await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_mins(20)).await;
+    tokio::time::resume();
+    let mut agent = Agent::again(keys, invite, &broker.url());
+    let (_, message, _) = agent.next().await;
+    assert!(matches!(message, ToAgent::Hello(_)), "what a device says that has read its enrolment");
+    let heard =
+        |view: &valetkey_companion::View| view.assistant.as_ref().is_some_and(|one| one.online == Some(true));
+    person.until("the assistant's answer", heard).await;
     person.stop().await;
 }

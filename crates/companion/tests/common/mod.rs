@@ -67,6 +67,11 @@ impl Agent {
 
     pub fn with_keys(keys: Keys, broker: &str, terms: Terms) -> Self {
         let invite = invite(&keys, broker, terms);
+        Self::again(keys, invite, broker)
+    }
+
+    /// One that was stopped, started again.
+    pub fn again(keys: Keys, invite: Invite, broker: &str) -> Self {
         let topics = Topics::new(keys.thumbprint());
         let (link, events) = Link::start(settings(broker, &keys, &topics)).unwrap();
         Self { keys, invite, topics, link, events, device: None, hello: None }
