@@ -91,6 +91,11 @@ impl Hands {
                     (Err(pairing), _) => Event::Loaded { pairing, delivery: None, notified: None },
                     (Ok(loaded), None) => {
                         let facts = loaded.facts();
+                        // An invite that was opened before this was known.
+                        if let Some(invite) = &self.offered {
+                            let (invite, replaces) = (invite.id().to_string(), loaded.replaced_by(invite));
+                            let _ = self.events.send(Event::InviteReplaces { invite, replaces });
+                        }
                         self.session = Some(loaded);
                         facts
                     }

@@ -86,8 +86,8 @@ impl Pair {
     async fn replace(self, keys: Keys) -> Result<Session, Problem> {
         let Self { invite, before, options, events } = self;
         if let Some(before) = before {
-            let accounts = before.keeper.pairing().get().pinned.as_ref().map(|pinned| pinned.id);
-            before.leave(accounts.into_iter().collect()).await;
+            let accounts = before.keeper.pairing().get().given_up_for(&invite);
+            before.leave(accounts).await;
         }
         let files = || -> Result<Keeper, Box<dyn std::error::Error>> {
             let mut outbox = Outbox::open(&options.data_dir)?;

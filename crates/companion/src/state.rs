@@ -294,7 +294,8 @@ impl State {
             Flow::Waiting { until, .. } => Some(until),
             _ => None,
         };
-        let offer = self.offer.as_ref().map(|offer| offer.expires_at);
+        // Once agreed to, its end changes nothing here.
+        let offer = self.offer.as_ref().filter(|_| self.flow != Flow::Pairing).map(|offer| offer.expires_at);
         [link, hello, keys, waiting, offer].into_iter().flatten().min()
     }
 }

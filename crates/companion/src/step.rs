@@ -23,6 +23,11 @@ pub enum Event {
     },
     Command(Command),
     InviteRead(Result<Offer, InviteProblem>),
+    /// Whom agreeing to the invite with this id would replace, known only now.
+    InviteReplaces {
+        invite: String,
+        replaces: Option<String>,
+    },
     Paired(Result<Assistant, Problem>),
     SignIn {
         id: u64,
@@ -156,6 +161,11 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
             }
         }
         Event::InviteRead(Err(problem)) => state.refuse_invite(problem),
+        Event::InviteReplaces { invite, replaces } => {
+            if let Some(offer) = state.offer.as_mut().filter(|offer| offer.id == invite) {
+                offer.replaces = replaces;
+            }
+        }
         Event::Paired(result) => state.paired(result, now, &mut effects),
         Event::SignIn { id, step } => state.sign_in(id, step, now, &mut effects),
         Event::LinkUp => {

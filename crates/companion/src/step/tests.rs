@@ -120,6 +120,27 @@ fn an_invite_that_runs_out_while_it_is_looked_at_cannot_be_accepted() {
     assert_eq!(state.flow, Flow::Failed(InviteProblem::Expired.into()));
 }
 
+#[test]
+fn an_invite_that_runs_out_while_the_keys_are_saved_wakes_nobody_again_and_again() {
+    let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
+    let (state, _) = act(state, Command::AcceptInvite { invite: None });
+    let late = offer().expires_at + SignedDuration::from_secs(1);
+    let (state, _) = step(state, Event::Tick, late);
+    assert_eq!((&state.flow, state.wake(late)), (&Flow::Pairing, None));
+}
+
+#[test]
+fn an_invite_opened_while_checking_asks_before_it_replaces_what_is_then_found() {
+    let state = State { offer: Some(offer()), ..State::default() };
+    let pairing = Pairing::Paired(assistant());
+    let (state, _) = step(state, Event::Loaded { pairing, delivery: None, notified: None }, now());
+    let found = |invite: &str| Event::InviteReplaces { invite: invite.into(), replaces: Some("Old".into()) };
+    let (state, _) = step(state, found("another"), now());
+    assert_eq!(view(&state, now(), Language::English).actions[0].confirm, None);
+    let (state, _) = step(state, found(&offer().id), now());
+    assert!(view(&state, now(), Language::English).actions[0].confirm.is_some());
+}
+
 /// Shows J7: opened again, copied fresh, cancelled; and cancelling is not an error.
 #[test]
 fn a_wait_gives_fresh_links_and_can_be_cancelled() {
