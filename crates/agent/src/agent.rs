@@ -284,6 +284,7 @@ impl Agent {
     pub fn status(&self) -> Status {
         let accounts = self.accounts();
         let mut troubles = self.0.troubles.clone();
+        troubles.extend(self.0.vault.troubles());
         troubles.extend(self.0.audit.problem().map(|problem| Trouble {
             file: "audit".to_owned(),
             problem: format!("nothing can be written to it: {problem}"),

@@ -30,7 +30,7 @@ pub struct Status {
     pub health_changes: u64,
     /// Messages set aside since the start.
     pub refused_messages: u64,
-    /// Files that could not be used when the agent started, and the audit while it cannot be written.
+    /// Files that could not be used when the agent started, and what cannot be read or written now.
     pub troubles: Vec<Trouble>,
 }
 

@@ -21,6 +21,14 @@ pub struct Vault {
     known: RwLock<BTreeMap<AccountId, Arc<Facts>>>,
     /// One writer at a time: reading, changing and replacing a file is one step.
     writing: Mutex<()>,
+    failing: Mutex<BTreeMap<AccountId, Failing>>,
+}
+
+/// What the system did not let us do with a file the last time, in words.
+#[derive(Debug, Clone)]
+enum Failing {
+    Reading(String),
+    Writing(String),
 }
 
 /// Why an account could not be read or written.
@@ -64,9 +72,11 @@ pub enum Change<T> {
 }
 
 impl Vault {
-    /// Reads every account. One that cannot be read is set aside and reported; the others go on.
+    /// Reads every account. A damaged one is set aside and reported; one that the system does not let us read now stays
+    /// where it is and is tried again. The others go on.
     pub fn open(dir: Arc<StateDir>, now: Timestamp) -> Result<(Self, Vec<Trouble>), StateDirError> {
-        let vault = Self { dir, known: RwLock::default(), writing: Mutex::default() };
+        let vault =
+            Self { dir, known: RwLock::default(), writing: Mutex::default(), failing: Mutex::default() };
         let mut troubles = Vec::new();
         for file in vault.dir.vault().list()? {
             let Some(account) = file.strip_suffix(SUFFIX).and_then(|stem| stem.parse().ok()) else {
@@ -78,6 +88,10 @@ impl Vault {
                 Ok(None) => {}
                 Err(ReadError::Content(source @ AccountFileError::Newer { .. })) => {
                     troubles.push(Trouble { file, problem: source.to_string(), set_aside_as: None });
+                }
+                Err(ReadError::Dir(source @ StateDirError::Io { .. })) => {
+                    tracing::error!(file, problem = %source, "a file of the vault cannot be read; it is tried again");
+                    vault.note(&account, Some(Failing::Reading(source.to_string())));
                 }
                 Err(e) => troubles.push(vault.set_aside(&file, &e.to_string(), now)),
             }
@@ -100,12 +114,23 @@ impl Vault {
 
     /// Every account, removed ones included.
     pub fn all(&self) -> Vec<Arc<Facts>> {
+        self.look_again();
         self.known.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Every account that is there.
     pub fn live(&self) -> Vec<Arc<Facts>> {
         self.all().into_iter().filter(|facts| facts.removed_at.is_none()).collect()
+    }
+
+    /// The files that could not be read or written the last time.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = |(account, failing): (&AccountId, &Failing)| {
+            let (Failing::Reading(problem) | Failing::Writing(problem)) = failing;
+            Trouble { file: file_name(account), problem: problem.clone(), set_aside_as: None }
+        };
+        failing.iter().map(trouble).collect()
     }
 
     /// The account as it is on disk now.
@@ -124,6 +149,11 @@ impl Vault {
     ) -> Result<T, VaultError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.read_or_set_aside(account, now)?;
+        if self.could_not_write(account) {
+            // What stands there may have been put in place by a write that failed after that. Whoever is told that it is
+            // there already relies on it.
+            self.dir.vault().sync()?;
+        }
         let to_bytes = |file: &AccountFile| {
             file.to_bytes().map_err(|source| VaultError::Unwritable { account: *account, source })
         };
@@ -133,7 +163,11 @@ impl Vault {
             Change::Write(file, told) => {
                 let after = to_bytes(&file)?;
                 if before.as_ref() != Some(&after) {
-                    self.dir.vault().replace(&file_name(account), &after)?;
+                    if let Err(e) = self.dir.vault().replace(&file_name(account), &after) {
+                        self.note(account, Some(Failing::Writing(e.to_string())));
+                        return Err(e.into());
+                    }
+                    self.note(account, None);
                     self.remember(&file.facts);
                 }
                 Ok(told)
@@ -149,12 +183,20 @@ impl Vault {
         let file = file_name(account);
         match self.read_as(account, &file) {
             Ok(read) => {
-                if read.is_none() {
-                    self.forget(account);
+                match &read {
+                    // A write whose last fsync failed is on disk all the same: memory follows the disk.
+                    Some(read) => self.remember(&read.facts),
+                    None => self.forget(account),
                 }
+                self.could_read(account);
                 Ok(read)
             }
-            Err(ReadError::Dir(e)) => Err(e.into()),
+            Err(ReadError::Dir(e)) => {
+                if !self.could_not_write(account) {
+                    self.note(account, Some(Failing::Reading(e.to_string())));
+                }
+                Err(e.into())
+            }
             Err(ReadError::Content(source @ AccountFileError::Newer { .. })) => {
                 Err(VaultError::Newer { account: *account, source })
             }
@@ -170,6 +212,39 @@ impl Vault {
     fn read_as(&self, account: &AccountId, file: &str) -> Result<Option<AccountFile>, ReadError> {
         let Some(bytes) = self.dir.vault().read(file)? else { return Ok(None) };
         Ok(Some(AccountFile::parse(&bytes, account)?))
+    }
+
+    /// Reads what could not be read at the start. A damaged file is found and set aside when it is asked for.
+    fn look_again(&self) {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for account in failing.keys().filter(|account| self.facts(account).is_none()) {
+            let _reading = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(Some(read)) = self.read_as(account, &file_name(account)) {
+                self.remember(&read.facts);
+                self.could_read(account);
+            }
+        }
+    }
+
+    /// That a file can be read says nothing about what could not be written.
+    fn could_read(&self, account: &AccountId) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(failing.get(account), Some(Failing::Reading(_))) {
+            failing.remove(account);
+        }
+    }
+
+    fn could_not_write(&self, account: &AccountId) -> bool {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(failing.get(account), Some(Failing::Writing(_)))
+    }
+
+    fn note(&self, account: &AccountId, problem: Option<Failing>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(problem) => failing.insert(*account, problem),
+            None => failing.remove(account),
+        };
     }
 
     fn set_aside(&self, file: &str, problem: &str, now: Timestamp) -> Trouble {

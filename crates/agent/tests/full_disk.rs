@@ -65,13 +65,18 @@ async fn with_a_full_disk() {
         "{failure:?}"
     );
     assert!(failure.is_retryable());
+    let file = format!("{}.json", id(ALICE));
+    let troubles = running.agent.status().troubles;
+    assert!(troubles.iter().any(|trouble| trouble.file == file), "{troubles:?}");
     assert_eq!(std::fs::read(world.file(ALICE)).unwrap(), before);
     assert_eq!(world.refreshes().await, refreshes + 1);
 
     setrlimit(Limit::Fsize, free).unwrap();
     advance(Duration::from_secs(3600)).await;
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
-    assert_eq!(running.agent.accounts()[0].health, Health::Connected);
+    let accounts = running.agent.accounts();
+    let alices = accounts.iter().find(|account| account.account == id(ALICE)).unwrap();
+    assert_eq!(alices.health, Health::Connected);
     assert_ne!(std::fs::read(world.file(ALICE)).unwrap(), before);
     anas.send(handed_over.as_bytes());
     assert!(matches!(anas.receipt().await.outcome, Outcome::Stored { .. }));

@@ -61,6 +61,12 @@ impl Folder {
             .map_err(|e| failed("writing", &path, e))
     }
 
+    /// Directories have no fsync of their own here.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
+    pub(crate) fn sync(&self) -> Result<(), StateDirError> {
+        Ok(())
+    }
+
     /// A file to add to; made if it is missing.
     pub(crate) fn append(&self, name: &str) -> Result<File, StateDirError> {
         let path = self.at(name)?;

@@ -235,7 +235,7 @@ impl Folder {
         }
     }
 
-    fn sync(&self) -> Result<(), StateDirError> {
+    pub(crate) fn sync(&self) -> Result<(), StateDirError> {
         rustix::fs::fsync(&self.fd).map_err(|e| failed("saving", &self.path, e))
     }
 }
