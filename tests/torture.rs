@@ -22,6 +22,16 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
     holds("power");
 }
 
+#[test]
+fn what_cannot_be_stored_is_told_and_nothing_is_lost() {
+    holds("faults");
+}
+
+#[test]
+fn many_callers_cost_one_request_and_a_second_daemon_is_told_who_runs() {
+    holds("callers");
+}
+
 /// A check fails too when its broken control is not caught.
 fn holds(part: &str) {
     let torture = program("examples/torture").expect("built with the tests of this package");

@@ -28,6 +28,8 @@ pub struct Call {
     pub thread: Thread,
     pub name: String,
     pub nth: usize,
+    /// It works on a file or directory, not on a socket or on what wakes a thread up.
+    pub on_file: bool,
 }
 
 impl Call {
@@ -243,7 +245,7 @@ impl Strace {
     }
 }
 
-/// The calls in what strace wrote of one thread.
+/// The calls in what `strace -y` wrote of one thread.
 pub fn calls(log: &str, thread: Thread) -> Vec<Call> {
     let mut counts = std::collections::HashMap::<&str, usize>::new();
     let mut calls = Vec::new();
@@ -256,7 +258,8 @@ pub fn calls(log: &str, thread: Thread) -> Vec<Call> {
         }
         let nth = counts.entry(name).or_default();
         *nth += 1;
-        calls.push(Call { thread, name: name.to_owned(), nth: *nth });
+        // With `-y`, a descriptor is followed by its path.
+        calls.push(Call { thread, name: name.to_owned(), nth: *nth, on_file: line.contains("</") });
     }
     calls
 }

@@ -205,14 +205,14 @@ async fn rotations(scene: &Scene) -> Result<usize> {
 }
 
 /// The calls that both threads make while `work` is done.
-pub async fn recorded(
+async fn recorded(
     victim: &mut Victim,
     work: impl AsyncFnOnce(&mut Victim) -> Result<()>,
 ) -> Result<Vec<Call>> {
     recorded_in(victim, &[Thread::Network, Thread::Disk], work).await
 }
 
-async fn recorded_in(
+pub async fn recorded_in(
     victim: &mut Victim,
     threads: &[Thread],
     work: impl AsyncFnOnce(&mut Victim) -> Result<()>,
@@ -221,7 +221,7 @@ async fn recorded_in(
     let mut running = Vec::new();
     for (index, thread) in threads.iter().enumerate() {
         let log = folder.path().join(index.to_string());
-        let strace = Strace::attach(victim, *thread, &["-o", &log.display().to_string()]).await?;
+        let strace = Strace::attach(victim, *thread, &["-y", "-o", &log.display().to_string()]).await?;
         running.push((strace, *thread, log));
     }
     work(victim).await?;
@@ -286,7 +286,7 @@ async fn restarted(
 /// A restart that gets no token: allowed only where the provider had rotated and punishes reuse, and then it says so.
 async fn judge_loss(row: &mut Row, victim: &mut Victim, before: Option<&Kill>, answer: &Value) -> Result<()> {
     let Some(Kill { place, in_window, .. }) = before else {
-        row.fail(LOST, format!("at the first start: {answer}"));
+        row.fail(LOST, format!("at the first start: {}", answer["problem"]));
         return Ok(());
     };
     let status = victim.status().await?;
@@ -294,7 +294,7 @@ async fn judge_loss(row: &mut Row, victim: &mut Victim, before: Option<&Kill>, a
     if told && *in_window {
         row.add(IN_WINDOW, 1);
     } else {
-        row.fail(LOST, format!("{place}: {answer}, health {}", status["accounts"][0]["health"]));
+        row.fail(LOST, format!("{place}: {}, health {}", answer["problem"], status["accounts"][0]["health"]));
     }
     Ok(())
 }

@@ -4,6 +4,8 @@
 
 #![allow(clippy::print_stdout, reason = "it prints what it counted, and the victim what it did")]
 
+mod callers;
+mod faults;
 mod handle;
 mod kills;
 mod power;
@@ -32,6 +34,8 @@ pub struct Scale {
     kill_stride: usize,
     random_kills: usize,
     power_cuts: usize,
+    /// Every n-th fault.
+    fault_stride: usize,
     modes: &'static [Reuse],
 }
 
@@ -41,6 +45,7 @@ const FULL: Scale = Scale {
     kill_stride: 1,
     random_kills: 10_000,
     power_cuts: 1000,
+    fault_stride: 1,
     modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
 };
 /// About a tenth.
@@ -49,11 +54,18 @@ const TENTH: Scale = Scale {
     kill_stride: 10,
     random_kills: 1000,
     power_cuts: 100,
+    fault_stride: 10,
     modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
 };
 /// A few of each, for every `cargo test`.
-const SMOKE: Scale =
-    Scale { name: "smoke", kill_stride: 30, random_kills: 20, power_cuts: 10, modes: &[Reuse::Strict] };
+const SMOKE: Scale = Scale {
+    name: "smoke",
+    kill_stride: 30,
+    random_kills: 20,
+    power_cuts: 10,
+    fault_stride: 40,
+    modes: &[Reuse::Strict],
+};
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +77,11 @@ fn main() -> Result<ExitCode> {
         }
         ["victim", "in-place", file] => {
             return victim::write_in_place(Path::new(file)).map(|()| ExitCode::SUCCESS);
+        }
+        ["ask", socket] => {
+            let told = tokio::runtime::Runtime::new()?.block_on(callers::ask(Path::new(socket)))?;
+            println!("{told}");
+            return Ok(ExitCode::SUCCESS);
         }
         ["cuts", cuts] => {
             let row = tokio::runtime::Runtime::new()?.block_on(power::inside(cuts.parse()?))?;
@@ -133,6 +150,16 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
     }
     if wish.wants("power") {
         done(power::cuts(scale.power_cuts).await?);
+    }
+    if wish.wants("faults")
+        && let Some(why) = strace_is_missing()
+    {
+        done(Row::skipped("Errors at the file calls", why));
+    } else if wish.wants("faults") {
+        faults::all(scale.fault_stride).await?.into_iter().for_each(&mut done);
+    }
+    if wish.wants("callers") {
+        callers::all().await?.into_iter().for_each(&mut done);
     }
     println!("\n{}", report::closing(&rows));
     if let Some(page) = &wish.page {
