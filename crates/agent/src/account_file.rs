@@ -36,6 +36,9 @@ pub struct Facts {
     pub username: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whom the device's invite was for: the first refresh must show that it is this person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_email: Option<String>,
     /// Where it is refreshed: the account's own tenant, or `consumers`.
     pub authority: Authority,
     pub client_id: String,

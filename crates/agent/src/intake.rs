@@ -98,6 +98,7 @@ pub(crate) fn account_file(
             account,
             username: body.account.username.clone(),
             name: body.account.name.clone(),
+            expected_email: terms.email.clone(),
             authority: admitted.for_account(&account),
             client_id: body.client_id.clone(),
             resources: capability::resources(&capabilities).iter().map(|r| r.id().to_owned()).collect(),

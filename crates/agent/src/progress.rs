@@ -6,6 +6,7 @@ use serde::Serialize;
 use valetkey_entra::account::AccountId;
 use valetkey_entra::cache::MsalCache;
 use valetkey_entra::capability::Resource;
+use valetkey_entra::id_token::Claims;
 use valetkey_entra::secret::Secret;
 use valetkey_entra::token_endpoint::TokenResponse;
 use valetkey_handoff::{Digest, Judgement, Thumbprint, judge};
@@ -144,6 +145,46 @@ pub(crate) fn worked(mut file: AccountFile, got: &Refreshed<'_>) -> Result<(Acco
     Ok((file, news))
 }
 
+/// Puts a rotated refresh token on disk before it is known whose it is. Nothing is served from such a file.
+pub(crate) fn rotated(
+    mut file: AccountFile,
+    presented: &Secret,
+    response: &TokenResponse,
+    now: Timestamp,
+) -> Result<(AccountFile, News), Misfit> {
+    presented_is_ours(&file, presented)?;
+    file.cache.apply(response, now).map_err(|_| Misfit::OtherAccount)?;
+    file.cache.access_tokens.clear();
+    file.facts.previous_refresh_token = None;
+    Ok((file, News::default()))
+}
+
+/// Writes down whom the provider names, in the place of what the device said.
+pub(crate) fn named(file: &mut AccountFile, person: &Claims) {
+    file.facts.username = person.display_name();
+    file.facts.name.clone_from(&person.name);
+}
+
+/// A sign-in that turned out to be somebody else's: nothing of it is kept.
+pub(crate) fn rejected(
+    mut file: AccountFile,
+    presented: &Secret,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(AccountFile, News), Misfit> {
+    presented_is_ours(&file, presented)?;
+    let verdict = Verdict::Refused { reason: reason.to_owned() };
+    let settled = settle(&mut file.facts, verdict.clone());
+    if let Some(before) = file.facts.replaced.take() {
+        return Ok(fall_back(file, *before, settled));
+    }
+    let mut file = remove(file, None, now);
+    if let Some(seen) = file.facts.seen.get_mut(&file.facts.device) {
+        seen.verdict = verdict;
+    }
+    Ok((file, News { change: None, settled }))
+}
+
 /// A refresh that did not work, once `presented` was not enough.
 pub(crate) fn failed(
     mut file: AccountFile,
@@ -161,17 +202,21 @@ pub(crate) fn failed(
     };
     let settled = settle(&mut file.facts, Verdict::Refused { reason });
     if settled.is_some()
-        && let Some(mut before) = file.facts.replaced.take()
+        && let Some(before) = file.facts.replaced.take()
     {
-        // The new sign-in never worked; the one before it did, and goes on.
-        before.facts.seen = file.facts.seen;
-        let (account, from, to) =
-            (before.facts.account, file.facts.condition.health, before.facts.condition.clone());
-        let change = (from != to.health).then_some(HealthChange { account, from, to, lapsed: false });
-        return Ok((*before, News { change, settled }));
+        return Ok(fall_back(file, *before, settled));
     }
     let change = change(&mut file.facts, outcome, now, settled.is_none());
     Ok((file, News { change, settled }))
+}
+
+/// The new sign-in never worked; the one before it did, and goes on.
+fn fall_back(failed: AccountFile, mut before: AccountFile, settled: Option<Settled>) -> (AccountFile, News) {
+    before.facts.seen = failed.facts.seen;
+    let (account, from, to) =
+        (before.facts.account, failed.facts.condition.health, before.facts.condition.clone());
+    let change = (from != to.health).then_some(HealthChange { account, from, to, lapsed: false });
+    (before, News { change, settled })
 }
 
 /// From when to when a new token is used.

@@ -257,6 +257,11 @@ impl Inner {
         }
         self.may_try(&account, now)?;
         let proven = facts.is_proven();
+        let first = Wanted { resource: primary(&facts), how: How::Newer };
+        if !proven && (wanted.resource != first.resource || matches!(wanted.how, How::Claims(_))) {
+            // Before anything is asked for with a new sign-in, it is known whose it is and that it works.
+            self.refresh(account, first.resource, None).await?;
+        }
         let held = self.held(&account, wanted.resource).filter(|_| proven);
         match (&wanted.how, held) {
             // Somebody was before us.

@@ -7,7 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::{self, Capability, Resource};
 use valetkey_entra::cloud::Authority;
+use valetkey_entra::graph::{self, GraphError};
+use valetkey_entra::id_token::{self, Claims, Expect};
 use valetkey_entra::metadata::Metadata;
+use valetkey_entra::person::{self, Expected};
 use valetkey_entra::refusal::{Class, Reason};
 use valetkey_entra::secret::Secret;
 use valetkey_entra::token_endpoint::{TokenEndpoint, TokenError, TokenResponse};
@@ -36,6 +39,8 @@ pub(crate) struct Unsaved {
     presented: Secret,
     response: TokenResponse,
     asked_at: Timestamp,
+    /// Who it is, found out at the first refresh of a sign-in.
+    person: Option<Claims>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +115,13 @@ impl Inner {
             let asked_at = self.clock.now();
             match self.ask(&request, &presented, claims, asked_at).await {
                 Ok(response) => {
-                    let answer = Unsaved { resource, presented, response, asked_at };
+                    let mut answer = Unsaved { resource, presented, response, asked_at, person: None };
+                    if !file.facts.is_proven() {
+                        match self.identify(&file, &mut answer).await? {
+                            Identified::Right(person) => answer.person = Some(*person),
+                            Identified::Superseded => continue,
+                        }
+                    }
                     match self.save(account, answer).await? {
                         Saved::Token(token) => return Ok(token),
                         Saved::Superseded => {}
@@ -155,10 +166,100 @@ impl Inner {
             .map_err(|error| Refused::of(&error, claims))
     }
 
+    /// Finds out whose a new sign-in is, whatever its device said. The device alone would be believed by nobody else.
+    async fn identify(
+        self: &Arc<Self>,
+        file: &AccountFile,
+        answer: &mut Unsaved,
+    ) -> Result<Identified, TokenFailure> {
+        let facts = &file.facts;
+        let account = facts.account;
+        let expect = Expect {
+            authority: &facts.authority,
+            client_id: &facts.client_id,
+            nonce: None,
+            access_token: None,
+            code: None,
+            account: Some(account),
+        };
+        let told =
+            answer.response.id_token.as_ref().map(|token| id_token::from_token_endpoint(token, &expect));
+        let Some(Ok(claims)) = told else {
+            tracing::warn!(%account, problem = ?told.and_then(Result::err), "a new sign-in is not the account's");
+            return self.reject(account, &answer.presented).await;
+        };
+        // Addresses change: a device that has brought this account before is held to the account alone.
+        let email = facts.expected_email.clone().filter(|_| !facts.brought_by(&facts.device));
+        let expected = Expected { email, account: None };
+        let verdict = match person::check(&expected, &claims, None) {
+            person::Verdict::AskGraph => {
+                let (presented, response, asked_at) =
+                    (answer.presented.clone(), answer.response.clone(), answer.asked_at);
+                let kept = self
+                    .change(account, move |file| progress::rotated(file, &presented, &response, asked_at));
+                match kept.await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(Misfit::Superseded)) => return Ok(Identified::Superseded),
+                    Ok(Err(Misfit::OtherAccount)) => return self.reject(account, &answer.presented).await,
+                    Err(error) => {
+                        self.back_off(&account, "storage", None);
+                        return Err(TokenFailure::Storage { problem: error.to_string() });
+                    }
+                }
+                if let Some(new) = &answer.response.refresh_token {
+                    answer.presented = new.clone();
+                }
+                let now = self.clock.now();
+                match graph::me(&self.http, &facts.authority, &answer.response.access_token, now).await {
+                    Ok(me) => person::check(&expected, &claims, Some(&me)),
+                    Err(error) => {
+                        let (outcome, retry_after) = unanswered(error);
+                        return match self.fail(account, &answer.presented, outcome, retry_after).await {
+                            Some(failure) => Err(failure),
+                            None => Ok(Identified::Superseded),
+                        };
+                    }
+                }
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            person::Verdict::Right => Ok(Identified::Right(Box::new(claims))),
+            person::Verdict::AskGraph | person::Verdict::Wrong { .. } => {
+                self.reject(account, &answer.presented).await
+            }
+        }
+    }
+
+    /// Somebody else's sign-in: its tokens go, and its device is told.
+    async fn reject(
+        self: &Arc<Self>,
+        account: AccountId,
+        presented: &Secret,
+    ) -> Result<Identified, TokenFailure> {
+        let now = self.clock.now();
+        let refused = presented.clone();
+        match self.change(account, move |file| progress::rejected(file, &refused, WRONG_ACCOUNT, now)).await {
+            Ok(Ok(news)) => {
+                self.tell(news);
+                if self.vault.facts(&account).is_none_or(|facts| facts.removed_at.is_some()) {
+                    self.announcer.tell(Update::Removed { account });
+                }
+                Err(TokenFailure::AuthRequired { reason: WRONG_ACCOUNT.to_owned(), never_connected: false })
+            }
+            Ok(Err(_)) => Ok(Identified::Superseded),
+            Err(error) => {
+                self.back_off(&account, "storage", None);
+                Err(TokenFailure::Storage { problem: error.to_string() })
+            }
+        }
+    }
+
     /// Has the answer on disk, then in memory.
     async fn save(self: &Arc<Self>, account: AccountId, answer: Unsaved) -> Result<Saved, TokenFailure> {
         let jitter = rand::random();
         let got = answer.clone();
+        let person = answer.person.clone();
         let saved = self
             .change(account, move |file| {
                 let got = Refreshed {
@@ -168,7 +269,11 @@ impl Inner {
                     asked_at: got.asked_at,
                     jitter,
                 };
-                progress::worked(file, &got)
+                let (mut file, news) = progress::worked(file, &got)?;
+                if let Some(person) = &person {
+                    progress::named(&mut file, person);
+                }
+                Ok((file, news))
             })
             .await;
         match saved {
@@ -186,6 +291,9 @@ impl Inner {
             }
             Ok(Err(Misfit::Superseded)) => Ok(Saved::Superseded),
             Ok(Err(Misfit::OtherAccount)) => {
+                if answer.person.is_some() {
+                    return self.reject(account, &answer.presented).await.map(|_| Saved::Superseded);
+                }
                 let outcome = Outcome::NeedsPerson { reason: WRONG_ACCOUNT.to_owned(), claims: None };
                 match self.fail(account, &answer.presented, outcome, None).await {
                     Some(failure) => Err(failure),
@@ -287,6 +395,24 @@ impl Inner {
         if let Some(settled) = news.settled {
             self.announcer.tell(Update::Settled(settled));
         }
+    }
+}
+
+enum Identified {
+    Right(Box<Claims>),
+    /// A newer sign-in came in meanwhile.
+    Superseded,
+}
+
+/// What it means for a new sign-in that Graph did not say whose it is.
+fn unanswered(error: GraphError) -> (Outcome, Option<SignedDuration>) {
+    let transient = |reason: Reason| Outcome::Transient { reason: reason.as_str().to_owned() };
+    match error {
+        GraphError::Refused(refusal) => match Refused::of(&TokenError::Refused(refusal), None) {
+            Refused::With(outcome, retry_after) => (outcome, retry_after),
+            Refused::BareInvalidGrant => (transient(Reason::Unavailable), None),
+        },
+        _ => (transient(Reason::Unavailable), None),
     }
 }
 

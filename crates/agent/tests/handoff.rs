@@ -9,7 +9,7 @@ use support::{Device, World, advance, id, refused_because};
 use valetkey_agent::{Health, TokenFailure, Update};
 use valetkey_handoff::message::{CacheUpdated, Health as WireHealth, Outcome};
 use valetkey_handoff::{Keys, ToAgent, ToDevice};
-use valetkey_tests::tenant::{ALICE, BOB, NextError};
+use valetkey_tests::tenant::{ALICE, BOB, CAROL, GraphMode, NextError};
 
 fn refresh_error(times: u32, error: &NextError) -> NextError {
     NextError { endpoint: "token", grant: Some("refresh_token"), times: Some(times), ..error.clone() }
@@ -245,6 +245,73 @@ async fn a_device_cannot_pass_its_own_sign_in_off_as_somebody_elses() {
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
     advance(std::time::Duration::from_secs(7200)).await;
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+/// Shows M3 at the agent, which does not rely on the companion.
+#[tokio::test]
+async fn a_sign_in_of_another_person_than_the_invites_is_refused_and_nothing_of_it_is_kept() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let mut body = world.sign_in(ALICE).await;
+    BOB.username.clone_into(&mut body.account.username);
+
+    let sealed = bobs.hand_over(&body);
+
+    assert_eq!(refused_because(&bobs.receipt().await), "wrong-account");
+    assert!(running.agent.accounts().is_empty());
+    let left = world.json(ALICE);
+    assert!(left["RefreshToken"].as_object().is_none_or(serde_json::Map::is_empty), "tokens are left");
+    assert_eq!(left["ValetKey"]["condition"]["health"], "retrying");
+    bobs.send(sealed.as_bytes());
+    assert_eq!(refused_because(&bobs.receipt().await), "wrong-account");
+
+    // Where the account is there already, it goes on as it was.
+    let _alices = world.connect(&running.agent, ALICE).await;
+    bobs.hand_over(&world.sign_in(ALICE).await);
+    assert_eq!(refused_because(&bobs.receipt().await), "wrong-account");
+    assert_eq!(running.agent.accounts()[0].health, Health::Connected);
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_user_name_is_what_microsoft_says_and_not_what_the_device_says() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let mut body = world.sign_in(ALICE).await;
+    BOB.username.clone_into(&mut body.account.username);
+    body.account.name = Some("Bob".to_owned());
+
+    device.hand_over(&body);
+
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    assert_eq!(running.agent.accounts()[0].username, ALICE.username);
+    let state = device.state(|state| !state.accounts.is_empty()).await;
+    assert_eq!(state.accounts[0].username, ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_graph_cannot_say_who_it_is_the_receipt_waits_and_no_token_is_served() {
+    let world = World::new().await;
+    world.tenant.reuse(valetkey_tests::tenant::Reuse::Strict).await.unwrap();
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, CAROL).await;
+    world.tenant.graph(CAROL, GraphMode::Throttle, Some(1)).await.unwrap();
+
+    device.hand_over(&world.sign_in(CAROL).await);
+    while world.tenant.count("graph:/me").await.unwrap() < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.who(&running.agent, CAROL).await.unwrap_err().is_retryable());
+    advance(std::time::Duration::from_secs(3600)).await;
+
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    assert_eq!(running.agent.accounts()[0].username, CAROL.username);
+    assert_eq!(world.refreshes().await, 2);
     running.stop().await;
 }
 
