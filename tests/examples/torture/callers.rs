@@ -28,7 +28,7 @@ pub async fn all() -> Result<Vec<Row>> {
     configure(&scene)?;
     let mut serving = serve(&daemon, &scene)?;
     serving.event("online").await?;
-    let held = second_daemon(&daemon, &scene, &serving)?;
+    let mut held = second_daemon(&daemon, &scene, &serving)?;
 
     scene.world.tenant.lifetimes(Lifetimes { access: Some(USUAL), ..Lifetimes::default() }).await?;
     let mut row = Row::new("3 processes with 200 callers each want one expiring token of a running daemon");
@@ -52,7 +52,24 @@ pub async fn all() -> Result<Vec<Row>> {
     }
     serving.stop()?;
     control(&mut row).await?;
+    without_lock(&mut held, &scene).await?;
     Ok(vec![row, held])
+}
+
+/// Two agents between which the lock's file was taken away: the second one starts.
+async fn without_lock(row: &mut Row, scene: &Scene) -> Result<()> {
+    let mut first = Victim::on(&scene.dir(), None).await?;
+    let with_lock = Victim::on(&scene.dir(), None).await;
+    if !with_lock.is_err_and(|error| error.to_string().contains(&format!("process {}", first.pid))) {
+        row.failures.push("an agent in a program of its own was not told".into());
+    }
+    std::fs::remove_file(scene.dir().join("lock"))?;
+    let second = Victim::on(&scene.dir(), None).await;
+    row.caught(u64::from(second.is_ok()), 1, "two agents whose lock was deleted");
+    if let Ok(mut second) = second {
+        second.kill().await?;
+    }
+    first.kill().await
 }
 
 /// Three programs that each keep the sign-in themselves.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use valetkey_tests::tenant::Reuse;
+use valetkey_tests::tenant::{ALICE, Reuse};
 
 use crate::handle::Victim;
 use crate::kills::{self, KILLS};
 use crate::report::Row;
-use crate::scene::{Ledger, Scene};
+use crate::scene::{Ledger, Scene, tokens_on_disk};
 
 /// Longer than a start and a few refreshes.
 const LIFE: Duration = Duration::from_millis(120);
@@ -58,8 +58,32 @@ pub async fn kills(count: usize, seed: u64) -> Result<Row> {
         }
         victim.kill().await?;
     }
+    control(&mut row, &mut chance).await?;
     Ok(row)
 }
+
+/// The same on a writer that truncates in place.
+async fn control(row: &mut Row, chance: &mut Chance) -> Result<()> {
+    let scene = Scene::new(Reuse::Tolerant, false).await?;
+    let file = scene.world.file(ALICE);
+    let good = std::fs::read(&file)?;
+    let mut torn = 0;
+    for _ in 0..CONTROLS {
+        let mut victim =
+            Victim::start(&mut Victim::command(&["in-place", &file.display().to_string()])?).await?;
+        victim.tell(&"write\n".repeat(WRITES)).await?;
+        tokio::time::sleep(chance.up_to(LIFE / 10)).await;
+        victim.kill().await?;
+        torn += u64::from(tokens_on_disk(&scene.dir()).is_err());
+        std::io::Write::write_all(&mut std::fs::File::create(&file)?, &good)?;
+    }
+    row.caught(torn, CONTROLS, "a writer that truncates in place");
+    Ok(())
+}
+
+const CONTROLS: u64 = 40;
+/// More than it comes to.
+const WRITES: usize = 1000;
 
 async fn one(row: &mut Row, scene: &Scene, ledger: &mut Ledger, chance: &mut Chance) -> Result<()> {
     let life = chance.up_to(LIFE);
