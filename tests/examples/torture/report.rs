@@ -91,8 +91,8 @@ pub fn closing(rows: &[Row]) -> String {
 /// Writes the page.
 pub fn write(page: &Path, scale: &str, seconds: u64, rows: &[Row]) -> Result<()> {
     let mut text = format!(
-        "# Torture\n\nWritten by `cargo xtask torture`, not by hand. Every check has a control: the same thing broken on \
-         purpose,\nwhich it has to catch.\n\n- Date: {}\n- Commit: {}\n- Counts: {scale}\n- Took: {seconds} s\n- Result: {}\n",
+        "# Torture\n\nWritten by `cargo xtask torture`, not by hand. Each kind of check has a control: the same thing broken on \
+         purpose,\nwhich it has to catch. It stands with the first of its kind.\n\n- Date: {}\n- Commit: {}\n- Counts: {scale}\n- Took: {seconds} s\n- Result: {}\n",
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
         commit(),
         closing(rows)
