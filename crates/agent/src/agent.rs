@@ -209,7 +209,12 @@ impl Agent {
             accounts.revoke(&invite.id()).await?;
             return Err(unfit.into());
         }
-        self.0.registry.invite(invite.secret.clone(), invite.terms.clone(), invite.expires_at, now)?;
+        let (secret, terms) = (invite.secret.clone(), invite.terms.clone());
+        if let Err(unwritten) = self.0.registry.invite(secret, terms, invite.expires_at, now) {
+            // What nobody knows of, nobody would ever end.
+            accounts.revoke(&invite.id()).await?;
+            return Err(unwritten.into());
+        }
         self.0.audit.record(Event::InviteMade {
             invite: invite.id(),
             email: invite.terms.email.clone(),

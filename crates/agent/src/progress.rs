@@ -159,9 +159,10 @@ pub(crate) fn rotated(
     Ok((file, News::default()))
 }
 
-/// Writes down whom the provider names, in the place of what the device said.
+/// Writes down whom the provider names, in the place of what the device said: by the address of the invite, which was
+/// confirmed to be theirs and is the name the operator knows, or as they sign in.
 pub(crate) fn named(file: &mut AccountFile, person: &Claims) {
-    file.facts.username = person.display_name();
+    file.facts.username = file.facts.expected_email.clone().unwrap_or_else(|| person.display_name());
     file.facts.name.clone_from(&person.name);
 }
 

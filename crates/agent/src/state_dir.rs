@@ -27,7 +27,7 @@ pub enum StateDirError {
     #[error("{path} is open to others (mode {mode:o}); run: chmod 700 {path}")]
     OpenToOthers { path: PathBuf, mode: u32 },
     /// It belongs to another user.
-    #[error("{path} belongs to user {owner}, not to you; run: sudo chown -R $(id -u) {path}")]
+    #[error("{path} belongs to user {owner}, not to you; run this as that user: sudo -u '#{owner}' …")]
     NotOurs { path: PathBuf, owner: u32 },
     /// A symbolic link, a device or a file with a second name stands where a file of ours should be.
     #[error("{path} is not a plain file or directory of its own; move it away")]
