@@ -56,10 +56,7 @@ impl Bench {
 
     /// Takes the place of the browser: brings `answer` with the right state to the listener, and shows its page.
     async fn bring(&mut self, opened: &Url, answer: &[(&str, &str)]) -> String {
-        let asked = |name| opened.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
-        let mut callback: Url = asked("redirect_uri").parse().unwrap();
-        callback.query_pairs_mut().extend_pairs(answer).append_pair("state", &asked("state"));
-        self.get(callback).await.1
+        self.get(callback(opened, answer)).await.1
     }
 
     async fn get(&self, url: Url) -> (u16, String) {
@@ -272,6 +269,14 @@ async fn what_the_provider_refuses_is_said_in_words_that_help() {
     b.person.stop().await;
 }
 
+/// Where the browser is sent with `answer` and the right state.
+fn callback(opened: &Url, answer: &[(&str, &str)]) -> Url {
+    let asked = |name| opened.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+    let mut callback: Url = asked("redirect_uri").parse().unwrap();
+    callback.query_pairs_mut().extend_pairs(answer).append_pair("state", &asked("state"));
+    callback
+}
+
 /// Shows M10: what is not the answer waited for ends nothing, and the answer is taken once.
 #[tokio::test]
 async fn a_missing_a_forged_and_a_used_state_change_nothing() {
@@ -292,8 +297,13 @@ async fn a_missing_a_forged_and_a_used_state_change_nothing() {
 
     let tokens = b.tokens(&opened, &json!({ "aud": "somebody-else" }), &json!({}));
     b.provider.answer("/token", [Answer::json(200, &tokens)]);
-    let first = b.bring(&opened, &[("code", "right")]).await;
-    assert!(first.contains("didn&#39;t work"), "{first}");
+    let right = callback(&opened, &[("code", "right")]);
+    let (first, again) = tokio::join!(b.http.get(right.clone()).send(), b.http.get(right.clone()).send());
+    let pages =
+        [first, again].map(|answer| answer.unwrap().headers()["location"].to_str().unwrap().to_owned());
+    assert_eq!(pages[0], pages[1], "both are sent to the same page");
+    let (_, page) = b.get(right.join(&pages[0]).unwrap()).await;
+    assert!(page.contains("didn&#39;t work"), "{page}");
     b.person.until_screen(Screen::Error).await;
     assert_eq!(b.provider.received("/token").len(), 1, "a code is exchanged once");
     b.person.stop().await;
@@ -340,7 +350,7 @@ async fn a_taken_port_fails_at_once_and_says_so() {
 #[tokio::test]
 async fn a_sign_in_that_nobody_finishes_ends_after_five_minutes() {
     let mut bench = Bench::with(Person::with_clock(Clock::tokio_from(Timestamp::now()))).await;
-    bench.person.browser_opens().await;
+    let opened = bench.person.browser_opens().await;
     let view = bench.person.until_screen(Screen::Waiting).await;
     let left = view.countdown_until.unwrap() - Timestamp::now().as_second();
     assert!((290..=300).contains(&left), "{left}");
@@ -352,6 +362,14 @@ async fn a_sign_in_that_nobody_finishes_ends_after_five_minutes() {
         (view.code.as_deref(), view.headline.as_str()),
         (Some("timed-out"), "Signing in took too long")
     );
+
+    // Who comes then finds nobody there, or is told; nothing is exchanged.
+    if let Ok(late) = bench.http.get(callback(&opened, &[("code", "late")])).send().await {
+        assert_eq!(late.status(), 400);
+        assert!(late.text().await.unwrap().contains("isn&#39;t in use any more"));
+    }
+    assert_eq!(bench.provider.received("/token").len(), 0);
+    assert_eq!(bench.person.view().code.as_deref(), Some("timed-out"));
 }
 
 /// Shows J8.
