@@ -218,6 +218,7 @@ async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Re
     let mut serving = world.daemon.serve().await?;
     let link = world.daemon.invite(ALICE.mail)?;
     let mut desktop = Desktop::start(Options::default()).await?;
+    let bus = desktop.listen_in().await?;
     let browser = Browser::start().await?;
     let connected = format!("Connected · {} · read-only", ALICE.mail);
 
@@ -284,5 +285,15 @@ async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Re
 
     tray.click("Quit").await?;
     assert_eq!(app.ended().await?, Some(0), "{}", app.log()?);
+
+    // All of it went over the session bus in front of a listener: the tray's words, and nothing secret.
+    let heard = bus.text()?;
+    assert!(heard.contains(&connected), "the listener is deaf");
+    let secrets = world.tenant.secrets().await?;
+    assert!(secrets.all().count() > 10, "{secrets:?}");
+    for secret in secrets.all() {
+        assert!(!heard.contains(secret), "a secret was said on the session bus");
+        assert!(!app.log()?.contains(secret), "a secret is in the app's log");
+    }
     serving.stop()
 }

@@ -29,6 +29,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// X has no event that a shell tool waits for here: it is asked this often.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How many times [`POLL`] a window gets to close before the key is pressed again.
+const POLLS_BEFORE_PRESSING_AGAIN: u32 = 40;
+
 /// An unpainted window has one colour; text alone, with its soft edges, has dozens.
 const BLANK_COLOURS: u32 = 16;
 
@@ -173,6 +176,22 @@ impl Desktop {
         Ok(line.context("the pipe was closed")?.parse()?)
     }
 
+    /// Writes down every message on the session bus from now on, until what is returned is dropped.
+    pub async fn listen_in(&self) -> Result<BusRecord> {
+        let file = self.home().join("bus.log");
+        let output = std::fs::File::create(&file)?;
+        let listener = self.command("dbus-monitor").arg("--session").stdout(output).spawn()?;
+        let begun = async {
+            // It writes its own name down first.
+            while std::fs::metadata(&file)?.len() == 0 {
+                tokio::time::sleep(POLL).await;
+            }
+            anyhow::Ok(())
+        };
+        timeout(PATIENCE, begun).await.context("nothing can be heard on the bus (package dbus-bin)")??;
+        Ok(BusRecord { file, _listener: listener })
+    }
+
     /// Waits until a window of this title is on the screen; its X11 number.
     pub async fn window(&self, title: &str) -> Result<String> {
         let search =
@@ -190,18 +209,31 @@ impl Desktop {
         Ok(!found.stdout.is_empty())
     }
 
-    /// Closes the window as its close button does, and waits until it is gone.
+    /// Closes the window as its close button does, and waits until it is gone. The key goes to whatever has the focus, which
+    /// a busy window manager may not have moved yet: it is pressed again until it was heard.
     pub async fn close_window(&self, title: &str) -> Result<()> {
         let number = self.window(title).await?;
-        let pressed = self
-            .command("xdotool")
-            .args(["windowactivate", "--sync", &number, "key", "alt+F4"])
-            .status()
-            .await?;
-        ensure!(pressed.success(), "the window cannot be brought to the front");
         let gone = async {
             while self.has_window(title).await? {
-                tokio::time::sleep(POLL).await;
+                self.command("xdotool")
+                    .args([
+                        "windowactivate",
+                        &number,
+                        "windowfocus",
+                        &number,
+                        "key",
+                        "--clearmodifiers",
+                        "alt+F4",
+                    ])
+                    .stderr(Stdio::null())
+                    .status()
+                    .await?;
+                for _ in 0..POLLS_BEFORE_PRESSING_AGAIN {
+                    if !self.has_window(title).await? {
+                        break;
+                    }
+                    tokio::time::sleep(POLL).await;
+                }
             }
             anyhow::Ok(())
         };
@@ -226,6 +258,20 @@ impl Desktop {
         };
         timeout(PATIENCE, painted).await.context("nothing was painted")??;
         Ok(path)
+    }
+}
+
+/// What was said on the session bus.
+#[derive(Debug)]
+pub struct BusRecord {
+    file: PathBuf,
+    _listener: Child,
+}
+
+impl BusRecord {
+    /// In dbus-monitor's own form; texts stand there as they are.
+    pub fn text(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(&self.file)?).into_owned())
     }
 }
 

@@ -183,6 +183,21 @@ pub struct Secrets {
     pub mail: Vec<String>,
 }
 
+impl Secrets {
+    /// All of them, whatever they are.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        let kinds = [
+            &self.codes,
+            &self.verifiers,
+            &self.access_tokens,
+            &self.refresh_tokens,
+            &self.id_tokens,
+            &self.mail,
+        ];
+        kinds.into_iter().flatten().map(String::as_str)
+    }
+}
+
 #[derive(Deserialize)]
 struct Ready {
     origin: String,

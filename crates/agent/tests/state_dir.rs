@@ -143,6 +143,6 @@ fn a_file_that_was_opened_to_others_is_closed_before_it_is_read() {
 
 #[test]
 fn whoever_looks_at_another_users_directory_is_told_to_run_as_that_user_and_not_to_take_it() {
-    let said = valetkey_agent::StateDirError::NotOurs { path: "state".into(), owner: 990 }.to_string();
+    let said = StateDirError::NotOurs { path: "state".into(), owner: 990 }.to_string();
     assert!(said.contains("sudo -u '#990'") && !said.contains("chown"), "{said}");
 }
