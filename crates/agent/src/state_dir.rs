@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, Lock};
 
 /// More than any file this crate writes; a larger one is not ours.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -52,7 +52,7 @@ pub struct StateDir {
     root: Folder,
     vault: Folder,
     quarantine: Folder,
-    _lock: std::fs::File,
+    _lock: Lock,
 }
 
 impl StateDir {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{TEMPORARY, is_plain_name, temporary_name};
+use super::{Lock, TEMPORARY, is_plain_name, temporary_name};
 use crate::state_dir::{MAX_FILE, StateDirError};
 
 /// A directory of ours.
@@ -106,7 +106,7 @@ impl Folder {
         Ok(())
     }
 
-    pub(crate) fn lock(&self, name: &str) -> Result<File, StateDirError> {
+    pub(crate) fn lock(&self, name: &str) -> Result<Lock, StateDirError> {
         let path = self.at(name)?;
         let file = OpenOptions::new()
             .read(true)
@@ -116,7 +116,7 @@ impl Folder {
             .open(&path)
             .map_err(|e| failed("opening", &path, e))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(StateDirError::Held { path: self.path.clone(), pid: None }),
             Err(TryLockError::Error(e)) => Err(failed("locking", &path, e)),
         }

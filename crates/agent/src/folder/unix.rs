@@ -1,15 +1,15 @@
 //! By descriptors, with rustix.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::{TEMPORARY, is_plain_name, temporary_name};
+use super::{Lock, TEMPORARY, is_plain_name, temporary_name};
 use crate::state_dir::{MAX_FILE, StateDirError};
 
 const DIR_MODE: RawMode = 0o700;
@@ -187,28 +187,32 @@ impl Folder {
         Ok(())
     }
 
-    /// An exclusive lock on `name`, kept as long as the file is open. Our pid is written in for people to find.
-    pub(crate) fn lock(&self, name: &str) -> Result<File, StateDirError> {
+    /// An exclusive lock on `name`. Our pid is written in for people to find.
+    pub(crate) fn lock(&self, name: &str) -> Result<Lock, StateDirError> {
         let path = self.at(name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(FILE_MODE))
             .map_err(|e| failed("opening", &path, e))?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(FILE_MODE))
             .map_err(|e| failed("setting the mode of", &path, e))?;
-        let mut file = File::from(fd);
-        match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        let file = File::from(fd);
+        match file.try_lock() {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = (&file).take(32).read_to_string(&mut holder);
                 return Err(StateDirError::Held { path: self.path.clone(), pid: holder.trim().parse().ok() });
             }
-            Err(e) => return Err(failed("locking", &path, e)),
+            Err(TryLockError::Error(source)) => {
+                return Err(StateDirError::Io { doing: "locking", path, source });
+            }
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
+        let mut lock = Lock(file);
+        lock.0
+            .set_len(0)
+            .and_then(|()| writeln!(lock.0, "{}", std::process::id()))
             .map_err(|source| StateDirError::Io { doing: "writing", path, source })?;
-        Ok(file)
+        Ok(lock)
     }
 
     fn all_names(&self) -> Result<Vec<String>, StateDirError> {
