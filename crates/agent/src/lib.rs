@@ -29,6 +29,9 @@ mod token;
 mod vault;
 
 pub use account_file::{AccountFileError, Verdict};
+// For what attacks the reader of the vault's files by itself.
+#[doc(hidden)]
+pub use account_file::AccountFile;
 pub use agent::{Agent, AgentError, AgentOptions, DEFAULT_HEARTBEAT, InviteRequest};
 pub use audit::Caller;
 pub use folder::Folder;

@@ -57,8 +57,12 @@ impl Policy {
             {
                 Ok(Self::default())
             }
-            text => Ok(toml::from_str(&text?)?),
+            text => Self::parse(&text?),
         }
+    }
+
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        Ok(toml::from_str(text)?)
     }
 
     /// The rules of `file`, or none where the companion was given no file.

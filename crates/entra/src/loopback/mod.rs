@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oauth2::RedirectUrl;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -147,6 +148,21 @@ impl Loopback {
         let task = tokio::spawn(serve::serve(listeners.into_tokio()?, desk.clone(), sender, stopped));
         Ok(Self { redirect_uri, desk, callbacks, used: false, stop: Some(stop), task })
     }
+}
+
+/// One connection by itself, with a listener on `port` that waits for this state: the callback it brought, if any. For what
+/// attacks it from inside the process.
+#[doc(hidden)]
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    port: u16,
+    expected_state: &Secret,
+) -> Option<Callback> {
+    let desk = Arc::new(Desk::new(port));
+    desk.expect(expected_state);
+    let (sender, mut callbacks) = mpsc::channel(1);
+    serve::converse(stream, desk, sender, Arc::default()).await;
+    callbacks.try_recv().ok()
 }
 
 impl Callback {

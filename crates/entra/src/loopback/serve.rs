@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -87,8 +88,8 @@ impl Room {
 }
 
 /// One request, and the connection is closed: nothing is left open when the listener stops.
-async fn converse(
-    stream: TcpStream,
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
     desk: Arc<Desk>,
     callbacks: mpsc::Sender<Callback>,
     asked: Arc<AtomicBool>,
