@@ -1,10 +1,14 @@
 //! What an assistant may be allowed to do, and the scopes that stand for it: a registry in code. Another provider is one
 //! more entry of [`PROVIDERS`]. Nothing that writes is ever implied: it is asked for by its name or not at all.
 
+mod grant;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use grant::{Misgrant, judge_grant};
 
 use crate::cloud::Cloud;
 

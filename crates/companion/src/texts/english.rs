@@ -208,6 +208,7 @@ fn reason(code: &str) -> &'static str {
         "client-misconfigured" | "client-secret" | "scope" | "request-loop" => {
             "Your assistant isn't set up right at Microsoft."
         }
+        "granted-more" => "Microsoft allows this app more than your assistant asked for, so it wasn't taken.",
         "unrecognised" => "Microsoft gave a reason that this version doesn't know.",
         _ => "Microsoft didn't accept the earlier sign-in any more.",
     }

@@ -105,6 +105,8 @@ reasons! {
     Operator ClientSecret = "client-secret",
     /// A scope or resource that does not exist, or that the registration does not list.
     Operator Scope = "scope",
+    /// The answer holds permissions that were not asked for: what this client id has been allowed besides.
+    Operator GrantedMore = "granted-more",
     /// The provider found us asking in a loop. Stop, and look why.
     Operator RequestLoop = "request-loop",
     /// An error that this version does not know.
