@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -16,6 +17,9 @@ use crate::state::State;
 use crate::step::{Event, step};
 use crate::texts::Language;
 use crate::view::{View, view};
+
+/// While something is waited for, the clock is looked at this often at least: it may have been put back.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What the shell gives the companion.
 #[derive(Clone, Debug)]
@@ -131,13 +135,16 @@ impl Running {
             let clock = self.clock.clone();
             let timer = async {
                 match wake {
-                    Some(at) => clock.sleep_until(at).await,
+                    Some(at) => {
+                        let _ = tokio::time::timeout(LOOK_AGAIN, clock.sleep_until(at)).await;
+                    }
                     None => std::future::pending().await,
                 }
             };
             let event = tokio::select! {
                 () = stop.cancelled() => break,
                 Some(event) = events.recv() => event,
+                event = self.hands.heard() => event,
                 Some(done) = brought.recv() => match self.hands.absorb(done) {
                     Some(event) => event,
                     None => continue,

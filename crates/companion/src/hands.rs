@@ -77,8 +77,20 @@ impl Hands {
             let _ = self.events.send(session.facts());
         } else if !self.loading {
             self.loading = true;
-            let (options, events) = (self.options.clone(), self.events.clone());
-            self.spawn(async move { Done::Loaded(session::load(&options, &events).await) });
+            let options = self.options.clone();
+            self.spawn(async move { Done::Loaded(session::load(&options).await) });
+        }
+    }
+
+    /// What the present session's connection brings: nothing of a session that is not known here yet, or not any more.
+    pub async fn heard(&mut self) -> Event {
+        let next = match &mut self.session {
+            Some(session) => session.heard.recv().await,
+            None => None,
+        };
+        match next {
+            Some(event) => event,
+            None => std::future::pending().await,
         }
     }
 
@@ -191,7 +203,7 @@ impl Hands {
         self.pairing = true;
         self.sign_in = None;
         let before = self.session.take();
-        let pair = Pair { invite, before, options: self.options.clone(), events: self.events.clone() };
+        let pair = Pair { invite, before, options: self.options.clone() };
         self.spawn(async move { Done::Paired(pair.run().await) });
     }
 

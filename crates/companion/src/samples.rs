@@ -72,13 +72,14 @@ pub(crate) fn account(health: Health) -> Account {
     }
 }
 
-/// Paired, connected to the broker, and nothing else.
+/// Paired, connected to the broker, and told by the assistant that it has no account.
 pub(crate) fn paired() -> State {
     State {
         pairing: Pairing::Paired(assistant()),
         link: LinkState::Up,
         agent_online: Some(true),
         agent_last_seen: Some(ago(1)),
+        heard: Some(Vec::new()),
         ..State::default()
     }
 }

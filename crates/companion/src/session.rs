@@ -21,15 +21,15 @@ use crate::step::Event;
 
 pub(crate) struct Session {
     pub keeper: Arc<Keeper>,
+    /// What the connection and the agent say, in order. Read only once the heart knows of this session, and never after it:
+    /// what another agent said must not be taken for this one's.
+    pub heard: mpsc::UnboundedReceiver<Event>,
     link: Link,
     orders: mpsc::UnboundedSender<Order>,
 }
 
 /// Reads what is on the disk and in the keyring, and connects. Without a pairing the keyring is not even asked.
-pub(crate) async fn load(
-    options: &Options,
-    events: &mpsc::UnboundedSender<Event>,
-) -> Result<Session, Pairing> {
+pub(crate) async fn load(options: &Options) -> Result<Session, Pairing> {
     let failed = |problem| Pairing::NoKeys { problem, since: options.clock.now() };
     let file = match PairingFile::load(&options.data_dir) {
         Ok(Some(file)) => file,
@@ -57,7 +57,7 @@ pub(crate) async fn load(
         failed(KeysProblem::Unreadable)
     })?;
     let keeper = Keeper::new(keys, file, outbox);
-    Session::start(keeper, password, options, events).map_err(|_| failed(KeysProblem::Unreadable))
+    Session::start(keeper, password, options).map_err(|_| failed(KeysProblem::Unreadable))
 }
 
 /// Pairing with the agent of an invite that the person has agreed to.
@@ -66,7 +66,6 @@ pub(crate) struct Pair {
     /// What was there until now; it ends only when the new keys are safe.
     pub before: Option<Session>,
     pub options: Options,
-    pub events: mpsc::UnboundedSender<Event>,
 }
 
 impl Pair {
@@ -84,7 +83,7 @@ impl Pair {
     }
 
     async fn replace(self, keys: Keys) -> Result<Session, Problem> {
-        let Self { invite, before, options, events } = self;
+        let Self { invite, before, options } = self;
         if let Some(before) = before {
             let accounts = before.keeper.pairing().get().given_up_for(&invite);
             before.leave(accounts).await;
@@ -101,7 +100,7 @@ impl Pair {
             tracing::error!(%error, "the pairing could not be saved");
             Problem::CannotSave
         })?;
-        Session::start(keeper, invite.broker.password.clone(), &options, &events)
+        Session::start(keeper, invite.broker.password.clone(), &options)
     }
 }
 
@@ -110,7 +109,6 @@ impl Session {
         keeper: Keeper,
         password: Option<Sensitive<String>>,
         options: &Options,
-        events: &mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Problem> {
         let keeper = Arc::new(keeper);
         let settings = settings(&keeper, password, options.broker_ca.as_deref());
@@ -119,9 +117,10 @@ impl Session {
             crate::problem::InviteProblem::Unreadable
         })?;
         let (orders, taken) = mpsc::unbounded_channel();
-        let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), events.clone());
+        let (tell, heard) = mpsc::unbounded_channel();
+        let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), tell);
         tokio::spawn(courier.run(link_events, taken));
-        Ok(Self { keeper, link, orders })
+        Ok(Self { keeper, heard, link, orders })
     }
 
     /// What the heart must know of it.

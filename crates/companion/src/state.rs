@@ -15,6 +15,10 @@ use crate::problem::{KeysProblem, Problem};
 /// How long a `hello` may stay unanswered before the assistant counts as away. A round trip through a broker takes well
 /// under a second; this leaves room for a mobile network that has just woken up.
 pub const HELLO_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+/// When an unanswered `hello` is said again: its answer may have been lost. Not for ever, because each of them waits at the
+/// broker for an assistant that is away, and brokers drop what is queued beyond a limit; one that comes back says so.
+pub const HELLO_AGAIN: [SignedDuration; 3] =
+    [HELLO_PATIENCE, SignedDuration::from_secs(60), SignedDuration::from_mins(5)];
 /// A connection that is back within this time is not worth a change of colour.
 pub const LINK_GRACE: SignedDuration = SignedDuration::from_secs(10);
 /// How often a locked keyring is tried again by itself.
@@ -36,6 +40,8 @@ pub struct State {
     pub agent_last_seen: Option<Timestamp>,
     /// When the last `hello` went out that has had no answer.
     pub hello_since: Option<Timestamp>,
+    /// How often it was said again since.
+    pub hellos: usize,
     /// What the assistant itself said, in this run of the program.
     pub heard: Option<Vec<Account>>,
     /// The lapse that the person has been notified of.
@@ -171,7 +177,7 @@ pub struct Delivery {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
-    /// Not tried yet.
+    /// There is nobody to connect to.
     #[default]
     Unknown,
     Up,
@@ -278,6 +284,12 @@ impl State {
         }
     }
 
+    /// When the unanswered `hello` is to be said again.
+    pub fn hello_due(&self) -> Option<Timestamp> {
+        let after = HELLO_AGAIN.get(self.hellos).filter(|_| self.link == LinkState::Up)?;
+        self.hello_since?.checked_add(*after).ok()
+    }
+
     /// The next moment at which time alone changes something.
     pub fn wake(&self, now: Timestamp) -> Option<Timestamp> {
         let later = |since: Timestamp, after| since.checked_add(after).ok().filter(|at| *at > now);
@@ -286,6 +298,7 @@ impl State {
             _ => None,
         };
         let hello = self.hello_since.and_then(|since| later(since, HELLO_PATIENCE));
+        let again = self.hello_due().filter(|at| *at > now);
         let keys = match self.pairing {
             Pairing::NoKeys { since, .. } => since.checked_add(KEYS_RETRY).ok(),
             _ => None,
@@ -296,6 +309,6 @@ impl State {
         };
         // Once agreed to, its end changes nothing here.
         let offer = self.offer.as_ref().filter(|_| self.flow != Flow::Pairing).map(|offer| offer.expires_at);
-        [link, hello, keys, waiting, offer].into_iter().flatten().min()
+        [link, hello, again, keys, waiting, offer].into_iter().flatten().min()
     }
 }

@@ -145,6 +145,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
                 state.pairing = pairing;
                 state.delivery = delivery;
                 state.notified = notified;
+                state.connecting(now);
             }
         }
         Event::Command(command) => state.command(command, now, &mut effects),
@@ -199,12 +200,18 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         }
         Event::Tick => {}
     }
+    state.keep_asking(now, &mut effects);
     (state, effects)
 }
 
 impl State {
     /// What time alone brings.
     fn pass_time(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.follow_clock(now);
+        if self.hello_due().is_some_and(|at| at <= now) && self.assistant().is_some() {
+            self.hellos += 1;
+            effects.push(Effect::SayHello);
+        }
         if let Flow::Waiting { id, until, .. } = self.flow
             && until <= now
         {
@@ -219,6 +226,31 @@ impl State {
         {
             self.pairing = Pairing::NoKeys { problem, since: now };
             effects.push(Effect::Load);
+        }
+    }
+
+    /// A clock that was put back must not lengthen a wait: it begins again.
+    fn follow_clock(&mut self, now: Timestamp) {
+        self.hello_since = self.hello_since.map(|since| since.min(now));
+        if let LinkState::Down { since, .. } = &mut self.link {
+            *since = now.min(*since);
+        }
+        if let Pairing::NoKeys { since, .. } = &mut self.pairing {
+            *since = now.min(*since);
+        }
+    }
+
+    /// Somebody to connect to, and no word from the connection yet: soon it is said that there is none.
+    fn connecting(&mut self, now: Timestamp) {
+        if self.link == LinkState::Unknown && self.assistant().is_some() {
+            self.link = LinkState::Down { since: now, reason: LinkProblem::Unreachable };
+        }
+    }
+
+    /// Whatever happened in whatever order: as long as the assistant has not said how things are, a question is under way.
+    fn keep_asking(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.heard.is_none() && self.hello_since.is_none() {
+            self.hello(now, effects);
         }
     }
 
@@ -314,6 +346,7 @@ impl State {
                     flows: self.flows,
                     ..Self::default()
                 };
+                self.connecting(now);
                 effects.extend([Effect::WithdrawLapse, Effect::SaveLapse(None)]);
                 if wanted {
                     self.begin(false, effects);

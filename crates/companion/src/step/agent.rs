@@ -12,7 +12,9 @@ impl State {
     /// Asks the assistant how things are. One that does not know this device yet says nothing; `enroll` is under way then.
     pub(super) fn hello(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.link == LinkState::Up && self.assistant().is_some() {
-            self.hello_since.get_or_insert(now);
+            if self.hello_since.is_none() {
+                (self.hello_since, self.hellos) = (Some(now), 0);
+            }
             effects.push(Effect::SayHello);
         }
     }

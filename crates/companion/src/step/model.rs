@@ -115,6 +115,8 @@ impl Witness {
         let view = view(&next, at, Language::English);
         let way_on = !view.actions.is_empty() || next.wake(at).is_some() || next.pairing == Pairing::Checking;
         prop_assert!(way_on, "stuck in {:?}", next);
+        let in_silence = next.assistant().is_some() && next.heard.is_none() && next.wake(at).is_none();
+        prop_assert!(!in_silence || next.away(at), "checking with no end in {:?}", next);
         let green = view.screen == Screen::Connected;
         prop_assert!(!green || self.confirmed, "green without the assistant's word: {:?}", next);
         prop_assert!(!view.headline.is_empty());

@@ -288,6 +288,52 @@ fn an_assistant_that_does_not_answer_is_offline_and_greeted_again_when_it_is_bac
     assert_eq!(screen(&state, later), Screen::Connected);
 }
 
+fn loaded() -> Event {
+    Event::Loaded { pairing: heard(Health::Connected).pairing, delivery: None, notified: None }
+}
+
+#[test]
+fn a_connection_that_is_up_before_the_pairing_is_known_is_asked_all_the_same() {
+    let (state, _) = step(State::default(), Event::LinkUp, now());
+    let (state, effects) = step(state, loaded(), now());
+    assert_eq!((screen_of(&state), effects), (Screen::Checking, vec![Effect::SayHello]));
+    assert_eq!(state.wake(now()), Some(now() + crate::state::HELLO_PATIENCE));
+}
+
+#[test]
+fn a_connection_that_never_says_a_word_is_not_waited_for_in_silence() {
+    for first in [loaded(), Event::Paired(Ok(assistant()))] {
+        let (state, _) = step(State::default(), first, now());
+        let later = state.wake(now()).unwrap();
+        assert!(state.away(later), "{state:?}");
+    }
+}
+
+#[test]
+fn a_question_that_got_lost_is_asked_again_and_not_for_ever() {
+    let (state, _) = step(State::default(), loaded(), now());
+    let (mut state, _) = step(state, Event::LinkUp, now());
+    let (mut asked, mut at) = (0, now());
+    while let Some(next) = state.wake(at) {
+        let (ticked, effects) = step(state, Event::Tick, next);
+        asked += usize::from(effects == [Effect::SayHello]);
+        (state, at) = (ticked, next);
+    }
+    assert_eq!(asked, crate::state::HELLO_AGAIN.len());
+    assert_eq!(screen(&state, at), Screen::AgentOffline);
+    let (state, _) = step(state, Event::AgentState(vec![account(Health::Connected)]), now());
+    assert_eq!(screen_of(&state), Screen::Connected);
+}
+
+#[test]
+fn a_clock_that_was_put_back_ten_years_does_not_make_a_wait_of_ten_years() {
+    let (state, _) = step(State::default(), loaded(), now());
+    let (state, _) = step(state, Event::LinkUp, now());
+    let before = now() - SignedDuration::from_hours(24 * 3650);
+    let (state, _) = step(state, Event::Tick, before);
+    assert_eq!(state.wake(before), Some(before + crate::state::HELLO_PATIENCE));
+}
+
 #[test]
 fn an_invite_taken_by_somebody_else_ends_the_pairing_and_the_sign_in() {
     let state = waiting();
