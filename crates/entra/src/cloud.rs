@@ -196,6 +196,11 @@ impl Authority {
         }
     }
 
+    /// Whether it admits one organisation, and so whoever named it trusts that one's administrators.
+    pub fn names_an_organisation(&self) -> bool {
+        matches!(self.tenant, Tenant::Id(_))
+    }
+
     pub fn cache_environment(&self) -> &str {
         self.cloud.cache_environment()
     }

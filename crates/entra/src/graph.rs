@@ -17,10 +17,13 @@ use crate::secret::Secret;
 #[serde(rename_all = "camelCase")]
 pub struct Me {
     pub id: String,
-    /// The primary address of the mailbox.
+    /// The primary address of the mailbox. An organisation's administrator can write any address there.
     pub mail: Option<String>,
     pub user_principal_name: Option<String>,
     pub display_name: Option<String>,
+    /// The authority that it was asked under names the organisation, whose word is taken then.
+    #[serde(skip)]
+    pub(crate) organisation_named: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +56,29 @@ impl Me {
             || (short && self.id.eq_ignore_ascii_case(&oid[16..]))
     }
 
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
-        [self.mail.as_deref(), self.user_principal_name.as_deref()].into_iter().flatten()
+    /// The addresses that this answer proves to be the account's.
+    ///
+    /// A user principal name is of a domain that the organisation has proved to own. `mail` is whatever its administrator
+    /// wrote: where any organisation may sign in, it proves something only in that same domain, or an organisation of the
+    /// attacker's could be anybody. The addresses of a personal account were confirmed by Microsoft.
+    pub(crate) fn proven_addresses(&self, account: &AccountId) -> impl Iterator<Item = &str> {
+        let upn = self.user_principal_name.as_deref();
+        let mail = self.mail.as_deref().filter(|mail| {
+            let in_its_domain = || domain(mail).zip(upn.and_then(domain));
+            account.is_personal()
+                || self.organisation_named
+                || in_its_domain().is_some_and(|(mail, own)| mail.eq_ignore_ascii_case(own))
+        });
+        [mail, upn].into_iter().flatten()
     }
 }
 
-/// Asks who the bearer of `access_token` is. Needs `User.Read`.
+fn domain(address: &str) -> Option<&str> {
+    address.trim().rsplit_once('@').map(|(_, domain)| domain).filter(|domain| !domain.is_empty())
+}
+
+/// Asks who the bearer of `access_token` is. Needs `User.Read`. `authority` is the one that the invite names: what the answer
+/// proves depends on whom it admits.
 pub async fn me(
     http: &Client,
     authority: &Authority,
@@ -80,7 +100,8 @@ pub async fn me(
     let headers = response.headers().clone();
     let body = http::read(response).await?;
     if status == 200 {
-        return serde_json::from_slice(&body).map_err(|_| GraphError::Malformed);
+        let me: Me = serde_json::from_slice(&body).map_err(|_| GraphError::Malformed)?;
+        return Ok(Me { organisation_named: authority.names_an_organisation(), ..me });
     }
     if !(400..).contains(&status) {
         return Err(GraphError::Malformed);
@@ -99,8 +120,13 @@ mod tests {
 
     #[test]
     fn graphs_id_is_the_tokens_oid_also_in_the_short_form_of_personal_accounts() {
-        let me =
-            |id: &str| Me { id: id.to_owned(), mail: None, user_principal_name: None, display_name: None };
+        let me = |id: &str| Me {
+            id: id.to_owned(),
+            mail: None,
+            user_principal_name: None,
+            display_name: None,
+            organisation_named: false,
+        };
         let oid = uuid!("00000000-0000-0000-66f3-3332eca7ea81");
         let personal = AccountId { tid: PERSONAL_TENANT, oid };
         assert!(me("66F33332ECA7EA81").is(&personal));

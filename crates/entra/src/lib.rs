@@ -15,6 +15,7 @@ pub mod jwks;
 pub mod loopback;
 pub mod metadata;
 pub mod person;
+pub mod reach;
 pub mod refusal;
 pub mod secret;
 pub mod token_endpoint;

@@ -40,7 +40,8 @@ pub fn check(expected: &Expected, claims: &Claims, me: Option<&Me>) -> Verdict {
     match me {
         None => Verdict::AskGraph,
         Some(me) => {
-            right(me.is(&claims.account) && me.addresses().any(|address| same_address(email, address)))
+            let mut proven = me.proven_addresses(&claims.account);
+            right(me.is(&claims.account) && proven.any(|address| same_address(email, address)))
         }
     }
 }
@@ -101,6 +102,7 @@ mod tests {
             mail: mail.map(str::to_owned),
             user_principal_name: Some(upn.to_owned()),
             display_name: None,
+            organisation_named: false,
         }
     }
 
@@ -164,6 +166,39 @@ mod tests {
         assert_eq!(check(&expected, &claims, Some(&hers)), Verdict::Right);
         let by_upn = me(&ANA.to_string(), None, "ana@contoso.example");
         assert_eq!(check(&expected, &claims, Some(&by_upn)), Verdict::Right);
+    }
+
+    /// Anybody can have an organisation at Microsoft, and write any address into a mailbox's `mail` there.
+    #[test]
+    fn where_any_organisation_may_sign_in_mail_proves_an_address_of_the_organisations_own_domain_only() {
+        let expected = expecting("ana@contoso.example");
+        let claims = claims("mallory@evil.example");
+        for upn in [
+            "mallory@evil.example",
+            "ana_contoso.example#EXT#@evil.example",
+            "mallory@contoso.example.evil.example",
+            "mallory@evil.example@",
+            "contoso.example",
+            "",
+        ] {
+            let forged = me(&ANA.to_string(), Some("ana@contoso.example"), upn);
+            assert_eq!(check(&expected, &claims, Some(&forged)), wrong("mallory@evil.example"), "by {upn:?}");
+            // Whoever names the organisation takes its word.
+            let named = Me { organisation_named: true, ..forged };
+            assert_eq!(check(&expected, &claims, Some(&named)), Verdict::Right, "by {upn:?}");
+        }
+        let without =
+            Me { user_principal_name: None, ..me(&ANA.to_string(), Some("ana@contoso.example"), "") };
+        assert_eq!(check(&expected, &claims, Some(&without)), wrong("mallory@evil.example"));
+    }
+
+    #[test]
+    fn a_personal_account_has_the_addresses_that_microsoft_confirmed() {
+        let oid = uuid!("00000000-0000-0000-66f3-3332eca7ea81");
+        let claims =
+            Claims { account: AccountId { tid: PERSONAL_TENANT, oid }, ..claims("carol@outlook.example") };
+        let hers = me("66f33332eca7ea81", Some("carol@contoso.example"), "carol@outlook.example");
+        assert_eq!(check(&expecting("carol@contoso.example"), &claims, Some(&hers)), Verdict::Right);
     }
 
     /// Shows M3 for the decision.

@@ -22,13 +22,16 @@ mod session;
 mod settings;
 mod tls;
 mod topic;
+mod try_once;
 
 pub use backoff::{FIRST_CEILING, LONGEST_CEILING, retry_delay};
 pub use clock::Clock;
 pub use link::{Delivery, Event, Events, Link};
 pub use problem::{Problem, Refusal};
+pub use proxy::system_proxy;
 pub use queue::{MAX_QUEUED, MAX_QUEUED_BYTES, PublishError, PublishId};
 pub use settings::{
     ClientCertificate, DEFAULT_KEEP_ALIVE, DEFAULT_MAX_PACKET, DEFAULT_SESSION_EXPIRY, Password, Proxy,
     Publish, Retain, Settings, SettingsError, Version,
 };
+pub use try_once::try_once;

@@ -59,6 +59,28 @@ pub enum Refusal {
     Other,
 }
 
+impl Problem {
+    /// Every one there is, for whoever has only its words.
+    pub const ALL: [Self; 16] = [
+        Self::Unreachable,
+        Self::NameNotFound,
+        Self::Refused(Refusal::BadCredentials),
+        Self::Refused(Refusal::NotAuthorized),
+        Self::Refused(Refusal::ClientCertificate),
+        Self::Refused(Refusal::ClientId),
+        Self::Refused(Refusal::Version),
+        Self::Refused(Refusal::Unavailable),
+        Self::Refused(Refusal::Other),
+        Self::TlsUntrusted,
+        Self::TlsWrongName,
+        Self::TlsExpired,
+        Self::ProtocolError,
+        Self::ClosedByBroker,
+        Self::Stalled,
+        Self::Proxy,
+    ];
+}
+
 /// When in the life of a connection an I/O error came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -149,6 +171,12 @@ mod tests {
             assert_eq!(from_chain(&error, Phase::Connecting), Some(problem));
             assert_eq!(from_io(&io::Error::other(error), Phase::Connecting), problem, "also two levels down");
         }
+    }
+
+    #[test]
+    fn every_problem_has_words_of_its_own() {
+        let words: std::collections::HashSet<String> = Problem::ALL.iter().map(Problem::to_string).collect();
+        assert_eq!(words.len(), Problem::ALL.len());
     }
 
     #[test]

@@ -23,6 +23,25 @@ pub(crate) fn choose(
     intercept(&matcher, address).map(|intercept| convert(&intercept, tls)).transpose()
 }
 
+/// The system's HTTP proxy on the way to this address, as `host:port`; `None` goes direct. Never a login to it.
+pub fn system_proxy(url: &url::Url) -> Option<String> {
+    let host = url.host_str()?.to_owned();
+    let default_port = match url.scheme() {
+        "mqtt" => 1883,
+        "mqtts" => 8883,
+        "http" | "ws" => 80,
+        _ => 443,
+    };
+    let loopback = host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback {
+        return None;
+    }
+    let destination = format!("https://{host}:{}", url.port().unwrap_or(default_port)).parse().ok()?;
+    let proxy = Matcher::from_system().intercept(&destination)?;
+    Some(proxy.uri().authority()?.as_str().rsplit('@').next().unwrap_or_default().to_owned())
+}
+
 fn intercept(matcher: &Matcher, address: &Address) -> Option<Intercept> {
     let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
     let destination = format!("https://{host}:{}", address.port).parse().ok()?;
