@@ -64,6 +64,8 @@ pub struct BrokerOptions {
     pub websocket: bool,
     /// A fixed port; otherwise a free one.
     pub port: Option<u16>,
+    /// Seconds; MQTT 5 clients are told to use this keep-alive if theirs is longer. mosquitto takes 10 and more.
+    pub max_keep_alive: Option<u16>,
 }
 
 /// A running mosquitto. It is killed when dropped.
@@ -269,6 +271,9 @@ impl Broker {
         if options.persistence {
             text += &format!("persistence true\npersistence_location {dir}/\n");
             text += "autosave_interval 1\nautosave_on_changes true\n";
+        }
+        if let Some(seconds) = options.max_keep_alive {
+            text += &format!("max_keepalive {seconds}\n");
         }
         // mosquitto 2.0.11 refuses to start with a WebSocket listener alone, so the plain one comes first.
         text += &format!("listener {} 127.0.0.1\n", self.side_port);

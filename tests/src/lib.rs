@@ -7,6 +7,7 @@ pub mod browser;
 pub mod daemon;
 #[cfg(target_os = "linux")]
 pub mod desktop;
+pub mod fault_proxy;
 pub mod http_sign_in;
 pub mod msal;
 pub mod private_network;
