@@ -25,7 +25,7 @@ mod topic;
 mod try_once;
 
 pub use backoff::{FIRST_CEILING, LONGEST_CEILING, retry_delay};
-pub use clock::Clock;
+pub use clock::{Clock, Deadline, RECHECK};
 pub use link::{Delivery, Event, Events, Link};
 pub use problem::{Problem, Refusal};
 pub use proxy::system_proxy;
