@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::broadcast;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::message::{AccountRef, CacheUpdated, Enrolled, Outcome, Receipt};
 use valetkey_handoff::{Digest, InviteId, Judgement, Presence, Thumbprint};
-use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError};
+use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError, try_once};
 
 use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
@@ -50,6 +51,16 @@ impl Agent {
         self.0.tokens.finish().await;
         self.0.set_link(LinkStatus::Stopped);
         Ok(())
+    }
+
+    /// One try at the broker, for whoever looks for a fault while [`Agent::run`] does not. It hears nothing and tells
+    /// nobody: what the broker has kept for this agent, it keeps.
+    pub async fn try_broker(
+        &self,
+        settings: Settings,
+        limit: Duration,
+    ) -> Result<Result<(), valetkey_link::Problem>, SettingsError> {
+        try_once(self.with_topics(settings), limit).await
     }
 
     fn with_topics(&self, mut settings: Settings) -> Settings {
@@ -161,7 +172,7 @@ impl Desk<'_> {
     }
 
     /// One line per outage, not per attempt.
-    fn went_down(&self, problem: &str, retry_in: std::time::Duration) {
+    fn went_down(&self, problem: &str, retry_in: Duration) {
         if let LinkStatus::Down { problem: known, .. } =
             &mut *self.shared.link.lock().unwrap_or_else(PoisonError::into_inner)
         {

@@ -55,6 +55,26 @@ impl Asker {
         }
     }
 
+    /// The daemon's status; or, where none runs, the directory's desk, held until it is dropped.
+    pub async fn meet(&self) -> Result<Present> {
+        let deadline = Instant::now() + HELD_LIMIT;
+        loop {
+            if let Some(answer) = control::ask(&self.state_dir, &Question::Status)? {
+                return match answer {
+                    Answer::Ok(status) => Ok(Present::Daemon(status)),
+                    Answer::Error(problem) => Err(problem.into()),
+                };
+            }
+            match self.desk() {
+                Ok(desk) => return Ok(Present::Nobody(Box::new(desk))),
+                Err(error) if is_held(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(HELD_POLL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn audit(&self, wish: Wish) -> Result<Here> {
         self.check_there_is_an_agent()?;
         Ok(Here::Answer(audit::of_directory(&self.state_dir, wish)?))
@@ -78,6 +98,12 @@ impl Asker {
         }
         Ok(())
     }
+}
+
+/// Who is met in a state directory.
+pub enum Present {
+    Daemon(Value),
+    Nobody(Box<Desk>),
 }
 
 /// What can answer without a daemon.

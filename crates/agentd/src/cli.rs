@@ -143,6 +143,18 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<AuditCommand>,
     },
+    /// Look at everything the agent needs, and say what does not work and what to do
+    #[command(
+        after_help = "Examples:\n  valetkey-agent doctor\n  valetkey-agent doctor --report report.txt\n\n\
+        Exit codes: 0 everything works (there may be warnings), 1 something does not.\n\
+        A report holds no password, key, token, invite or name, and calls servers by their names. Read it before you \
+        send it."
+    )]
+    Doctor {
+        /// Write a report to send to whoever helps, mode 0600; `-` prints it. An existing file is not overwritten
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
     /// Print a completion script
     #[command(after_help = "Example:\n  valetkey-agent completions bash > \
         ~/.local/share/bash-completion/completions/valetkey-agent")]

@@ -8,6 +8,7 @@ mod broker_users;
 mod cli;
 mod control;
 mod desk;
+mod doctor;
 mod export;
 mod init;
 mod mosquitto;
@@ -39,6 +40,7 @@ use crate::show::Printer;
 
 fn main() -> ExitCode {
     keep_to_ourselves();
+    valetkey_checkup::keep_quiet("valetkey-agent");
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -142,6 +144,7 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             printer.answer(&report, audit::verified)?;
             return Ok(u8::from(!audit::is_intact(&report)));
         }
+        Command::Doctor { report } => return doctor::examine(&asker, report.as_deref(), printer).await,
         Command::Completions { .. } => {}
     }
     Ok(0)

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 const MAX_PACKET_BYTES: u32 = 512 * 1024;
 /// mosquitto drops what is above this without a word. A device sends few messages and repeats them until the
 /// receipt, so this bounds memory and loses nothing.
-const MAX_QUEUED_MESSAGES: u32 = 1_000;
+pub const MAX_QUEUED_MESSAGES: u32 = 1_000;
 /// One connection a device and a few to spare.
 const MAX_CONNECTIONS: u32 = 4_096;
 /// Binding a port and reading a short file takes milliseconds; a machine that swaps takes longer.
