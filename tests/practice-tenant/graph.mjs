@@ -39,7 +39,7 @@ export async function graph(world, path, req, res) {
   if (!route) return fail(res, 404, 'ResourceNotFound', `Resource not found for the segment '${path.split('/').pop()}'.`);
   const permitted = String(claims.scp).split(' ').some((one) => one === route.permission || one === route.permission.replace('.Read', '.ReadWrite'));
   if (!permitted) return fail(res, 403, 'ErrorAccessDenied', 'Access is denied. Check credentials and try again.');
-  return json(res, 200, route.answer(user));
+  return json(res, 200, route.answer(user, world));
 }
 
 /** What the hook `/graph` ordered for this user, if anything. */
@@ -70,12 +70,12 @@ function fail(res, status, code, message, headers) {
   json(res, status, { error: { code, message, innerError: { date: new Date().toISOString().slice(0, 19) } } }, headers);
 }
 
-function me(user) {
+function me(user, world) {
   return {
     '@odata.context': `${GRAPH}/v1.0/$metadata#users/$entity`,
     id: user.oid,
     displayName: user.name,
-    mail: user.mail,
+    mail: world.mail.get(user.oid) ?? user.mail,
     userPrincipalName: user.username,
   };
 }

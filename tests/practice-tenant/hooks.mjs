@@ -50,6 +50,10 @@ const POST = {
     if (on) world.stepUp.set(known(user).oid, new Set());
     else world.stepUp.delete(known(user).oid);
   },
+  '/granted': (world, { user, more = [], without = [] }) => {
+    world.granted.set(known(user).oid, { more, without });
+  },
+  '/mail': (world, { user, mail }) => { world.mail.set(known(user).oid, mail); },
   '/graph': (world, { mode, user, times = Infinity, retry_after: retryAfter }) => {
     const key = user ? known(user).oid : '';
     if (oneOf(mode, ['ok', 'claims', 'throttle', 'no-licence']) === 'ok') world.graph.delete(key);

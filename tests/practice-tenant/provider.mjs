@@ -147,6 +147,12 @@ function dressAccessToken(world, token, { payload }) {
   delete payload.client_id;
 }
 
+/** Entra names what the client id has been allowed in all, which the hook `/granted` can make other than what was asked. */
+function named(world, user, asked) {
+  const { more = [], without = [] } = world.granted.get(user.oid) ?? {};
+  return [...asked.filter((scope) => !without.includes(scope)), ...more];
+}
+
 /** Token and device answers: Entra's extra members on success, Entra's body on refusal. */
 async function dressAnswers(world, ctx, next) {
   await next();
@@ -170,7 +176,7 @@ async function dressAnswers(world, ctx, next) {
     const clientInfo = Buffer.from(JSON.stringify({ uid: user.oid, utid: user.tid })).toString('base64url');
     ctx.body = {
       ...ctx.body,
-      scope: [...display(ctx.body.scope, asked.scope), ...oidc].join(' '),
+      scope: [...named(world, user, display(ctx.body.scope, asked.scope)), ...oidc].join(' '),
       ext_expires_in: ctx.body.expires_in,
       ...(world.lifetimes.refresh_in ? { refresh_in: world.lifetimes.refresh_in } : {}),
       ...(asked.form.client_info === '1' ? { client_info: clientInfo } : {}),

@@ -17,6 +17,10 @@ export class World {
   declines = new Set();
   /** Object id → ids of the grants that have stepped up. */
   stepUp = new Map();
+  /** Object id → permissions that token answers name besides those asked, and ones that they leave out. */
+  granted = new Map();
+  /** Object id → what Graph says is the address of the mailbox. */
+  mail = new Map();
   /** Object id, or '' for everybody → how Graph behaves. */
   graph = new Map();
   log = [];

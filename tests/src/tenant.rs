@@ -277,6 +277,16 @@ impl Tenant {
         self.hook("/step-up", &json!({ "user": user.username, "on": on })).await
     }
 
+    /// Lets the answers to a user's token requests name other permissions than were asked for.
+    pub async fn granted(&self, user: User, more: &[&str], without: &[&str]) -> anyhow::Result<()> {
+        self.hook("/granted", &json!({ "user": user.username, "more": more, "without": without })).await
+    }
+
+    /// What Graph says is the address of a user's mailbox. An administrator can write anything there.
+    pub async fn mail(&self, user: User, mail: &str) -> anyhow::Result<()> {
+        self.hook("/mail", &json!({ "user": user.username, "mail": mail })).await
+    }
+
     /// How Graph behaves to a user: the next `times` requests, or from now on.
     pub async fn graph(&self, user: User, mode: GraphMode, times: Option<u32>) -> anyhow::Result<()> {
         let mut body = json!({ "user": user.username, "mode": mode });

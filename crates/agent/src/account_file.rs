@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::cache::MsalCache;
-use valetkey_entra::cloud::Authority;
+use valetkey_entra::cloud::{Authority, Tenant};
 use valetkey_entra::secret::Secret;
 use valetkey_handoff::{Digest, Thumbprint};
 
@@ -39,6 +39,9 @@ pub struct Facts {
     /// Whom the device's invite was for: the first refresh must show that it is this person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_email: Option<String>,
+    /// Whom the invite admitted: what proves a person depends on that.
+    #[serde(default = "anybody")]
+    pub admitted: Tenant,
     /// Where it is refreshed: the account's own tenant, or `consumers`.
     pub authority: Authority,
     pub client_id: String,
@@ -126,6 +129,11 @@ impl Facts {
     }
 }
 
+/// Of files that do not say: the least is taken as proof then.
+fn anybody() -> Tenant {
+    Tenant::Common
+}
+
 /// Why the bytes of a file are not an account.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -133,6 +141,9 @@ pub enum AccountFileError {
     /// Not an MSAL cache with our member in it. What is wrong is not quoted: it could be a secret.
     #[error("the file is not an account (line {line})")]
     Unreadable { line: usize },
+    /// Sealed with our key, and cut or changed since.
+    #[error("the file is sealed and damaged")]
+    Unsealable,
     /// Written by a later version of this program.
     #[error("the file has format {found}; this version reads up to {FORMAT}")]
     Newer { found: u32 },

@@ -99,6 +99,7 @@ pub(crate) fn account_file(
             username: body.account.username.clone(),
             name: body.account.name.clone(),
             expected_email: terms.email.clone(),
+            admitted: admitted.tenant,
             authority: admitted.for_account(&account),
             client_id: body.client_id.clone(),
             resources: capability::resources(&capabilities).iter().map(|r| r.id().to_owned()).collect(),

@@ -1,10 +1,14 @@
 //! The agent's own [`TokenProvider`]: memory first, then the vault, then one refresh for everybody who waits.
 
+mod denied;
+mod slot;
+
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::{self, BoxFuture, FutureExt, Shared};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,19 +16,20 @@ use url::Url;
 use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::Resource;
 use valetkey_entra::cloud::Authority;
-use valetkey_link::Clock;
+use valetkey_link::{Clock, RECHECK};
 
 use crate::account_file::Facts;
 use crate::health::{Announcer, Health};
-use crate::refresh::{self, Unsaved};
+use crate::refresh;
 use crate::schedule;
 use crate::token::{AccessToken, TokenFailure, TokenProvider};
 use crate::vault::Vault;
+use slot::Slot;
 
 /// Proactive refreshes at a time. Each waits for Microsoft most of its life; more would only look like an attack.
 const AT_ONCE: usize = 8;
 /// The least time between two looks at what is due.
-const BREATH: SignedDuration = SignedDuration::from_secs(1);
+const BREATH: Duration = Duration::from_secs(1);
 
 type Flight = Shared<BoxFuture<'static, Result<AccessToken, TokenFailure>>>;
 
@@ -43,18 +48,6 @@ pub(crate) struct Inner {
     flights: TaskTracker,
     /// Something about the schedule changed.
     changed: Notify,
-}
-
-/// What is in memory of one account.
-#[derive(Debug, Default)]
-struct Slot {
-    tokens: HashMap<Resource, AccessToken>,
-    flights: HashMap<Wanted, Flight>,
-    /// All refreshes of an account present the same refresh token: one at a time.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    failures: u32,
-    not_before: Option<Timestamp>,
-    unsaved: Option<Unsaved>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -109,32 +102,33 @@ impl Tokens {
         resource: Resource,
         claims: Option<&str>,
     ) -> Result<AccessToken, TokenFailure> {
-        let now = self.0.clock.now();
+        let clock = &self.0.clock;
         let facts = self.0.vault.facts(account).filter(|facts| facts.removed_at.is_none());
-        let facts = facts.ok_or_else(TokenFailure::never_connected)?;
+        let facts = facts.ok_or_else(|| match self.0.vault.unreadable(account) {
+            Some(problem) => TokenFailure::Storage { problem },
+            None => TokenFailure::never_connected(),
+        })?;
         may_serve(&facts, resource)?;
         let held = self.0.held(account, resource);
         let (how, fallback) = match claims {
             Some(claims) => (How::Claims(claims.to_owned()), None),
-            None => (How::Any, held.clone().filter(|held| now < held.expires_at)),
+            None => (How::Any, held.clone().filter(|held| !clock.has_come(&held.ends))),
         };
         if let (How::Any, Some(held)) = (&how, held)
-            && now < held.expires_at - schedule::SKEW
+            && clock.left(&held.ends) > schedule::SKEW.unsigned_abs()
         {
-            if held.refresh_at <= now && self.0.may_try(account, now).is_ok() {
+            if clock.has_come(&held.refresh_at) && self.0.may_try(account).is_ok() {
                 drop(self.start(*account, Wanted { resource, how: How::Newer }));
             }
             return Ok(held);
         }
-        let result = match self.0.may_try(account, now) {
+        let result = match self.0.may_try(account) {
             Ok(()) => self.start(*account, Wanted { resource, how }).await,
             Err(failure) => Err(failure),
         };
         match (result, fallback) {
             // A hiccup takes nothing away that still works.
-            (Err(failure), Some(held)) if failure.is_retryable() && self.0.clock.now() < held.expires_at => {
-                Ok(held)
-            }
+            (Err(failure), Some(held)) if failure.is_retryable() && !clock.has_come(&held.ends) => Ok(held),
             (result, _) => result,
         }
     }
@@ -172,6 +166,7 @@ impl Tokens {
             slot.failures = 0;
             slot.not_before = None;
             slot.unsaved = None;
+            slot.denied = denied::Denied::default();
         }
         self.prove(account);
     }
@@ -191,9 +186,8 @@ impl Tokens {
     /// Refreshes what is due until it is told to stop.
     pub(crate) async fn keep_fresh(&self, stop: &CancellationToken) {
         loop {
-            let now = self.0.clock.now();
             let mut due = self.0.schedule();
-            due.retain(|(_, at, _)| *at <= now);
+            due.retain(|(_, left, _)| left.is_zero());
             for batch in due.chunks(AT_ONCE) {
                 let begun = batch
                     .iter()
@@ -203,12 +197,13 @@ impl Tokens {
                     return;
                 }
             }
-            let next = self.0.schedule().into_iter().map(|(_, at, _)| at).min();
-            let breath = self.0.clock.now() + BREATH;
+            let next = self.0.schedule().into_iter().map(|(_, left, _)| left).min();
+            // Looked at again although nothing seems due: the clock may be set meanwhile.
+            let pause = next.unwrap_or(RECHECK).clamp(BREATH, RECHECK);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.0.changed.notified() => {}
-                () = self.0.clock.sleep_until(next.unwrap_or(Timestamp::MAX).max(breath)) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -242,7 +237,14 @@ fn may_serve(facts: &Facts, resource: Resource) -> Result<(), TokenFailure> {
     }
 }
 
-fn primary(facts: &Facts) -> Resource {
+/// The clock was put back after the last refresh: how old that is, and when the token ends, nobody knows any more. What
+/// [`schedule::SKEW`] covers does not matter.
+fn set_back(facts: &Facts, now: Timestamp) -> bool {
+    facts.refreshed_at.is_some_and(|at| at.duration_since(now) > schedule::SKEW)
+}
+
+/// What an account's own refresh is for. Its health goes by that alone.
+pub(crate) fn primary(facts: &Facts) -> Resource {
     facts.resources.first().and_then(|id| id.parse().ok()).unwrap_or(Resource::Graph)
 }
 
@@ -255,7 +257,10 @@ impl Inner {
         if !blocked_but_due {
             may_serve(&facts, wanted.resource)?;
         }
-        self.may_try(&account, now)?;
+        self.may_try(&account)?;
+        if let Some(failure) = self.denied(&account, wanted, now) {
+            return Err(failure);
+        }
         let proven = facts.is_proven();
         let first = Wanted { resource: primary(&facts), how: How::Newer };
         if !proven && (wanted.resource != first.resource || matches!(wanted.how, How::Claims(_))) {
@@ -265,9 +270,13 @@ impl Inner {
         let held = self.held(&account, wanted.resource).filter(|_| proven);
         match (&wanted.how, held) {
             // Somebody was before us.
-            (How::Any, Some(held)) if now < held.expires_at - schedule::SKEW => return Ok(held),
-            (How::Newer, Some(held)) if now < held.refresh_at => return Ok(held),
-            (How::Any, None) if proven => {
+            (How::Any, Some(held)) if self.clock.left(&held.ends) > schedule::SKEW.unsigned_abs() => {
+                return Ok(held);
+            }
+            (How::Newer, Some(held)) if !self.clock.has_come(&held.refresh_at) && !set_back(&facts, now) => {
+                return Ok(held);
+            }
+            (How::Any, None) if proven && !set_back(&facts, now) => {
                 if let Some(stored) = self.load(account, wanted.resource).await {
                     return Ok(stored);
                 }
@@ -278,7 +287,39 @@ impl Inner {
             How::Claims(claims) => Some(claims.as_str()),
             How::Any | How::Newer => None,
         };
-        self.refresh(account, wanted.resource, claims).await
+        let result = self.refresh(account, wanted.resource, claims).await;
+        match result {
+            Err(failure)
+                if !failure.is_retryable() && (claims.is_some() || wanted.resource != first.resource) =>
+            {
+                Err(self.denied_or_over(account, first.resource, wanted, failure).await)
+            }
+            result => result,
+        }
+    }
+
+    /// Microsoft has refused what one caller asked for. If the sign-in as a whole is over, that is found out now and told
+    /// to everybody; otherwise it is that caller's answer, and nobody else's.
+    async fn denied_or_over(
+        self: &Arc<Self>,
+        account: AccountId,
+        first: Resource,
+        wanted: &Wanted,
+        failure: TokenFailure,
+    ) -> TokenFailure {
+        let is_well = || self.vault.facts(&account).is_some_and(|facts| may_serve(&facts, first).is_ok());
+        if !is_well() {
+            return failure;
+        }
+        let now = self.clock.now();
+        if self.is_check_due(&account, now)
+            && let Err(over) = self.refresh(account, first, None).await
+            && !is_well()
+        {
+            return over;
+        }
+        self.note_denied(&account, wanted, &failure, now);
+        failure
     }
 
     /// After a restart, a stored token that is not due yet is as good as a new one.
@@ -289,89 +330,35 @@ impl Inner {
         if self.clock.now() >= refresh_at.min(stored.expires_at - schedule::SKEW) {
             return None;
         }
-        let token = AccessToken { secret: stored.secret.clone(), expires_at: stored.expires_at, refresh_at };
+        let token = AccessToken::new(stored.secret.clone(), stored.expires_at, refresh_at, &self.clock);
         self.slots().entry(account).or_default().tokens.insert(resource, token.clone());
         Some(token)
     }
 
-    /// When each account is to be refreshed next, and for which resource.
-    fn schedule(&self) -> Vec<(AccountId, Timestamp, Resource)> {
+    /// How long until each account is to be refreshed, and for which resource.
+    fn schedule(&self) -> Vec<(AccountId, Duration, Resource)> {
         let accounts = self.vault.live();
+        let now = self.clock.now();
         let slots = self.slots();
         accounts
             .iter()
             .filter(|facts| facts.condition.health != Health::ReconnectNeeded)
             .map(|facts| {
-                let not_before = slots.get(&facts.account).and_then(|slot| slot.not_before);
-                let at = facts.refresh_at.max(not_before.unwrap_or(Timestamp::MIN));
-                (facts.account, at, primary(facts))
+                let resource = primary(facts);
+                let slot = slots.get(&facts.account);
+                let held = slot.and_then(|slot| slot.tokens.get(&resource));
+                let mut left = Duration::try_from(facts.refresh_at.duration_since(now)).unwrap_or_default();
+                if let Some(held) = held {
+                    left = left.min(self.clock.left(&held.refresh_at));
+                }
+                if set_back(facts, now) {
+                    left = Duration::ZERO;
+                }
+                let not_before = slot.and_then(|slot| slot.not_before);
+                let wait = not_before.map_or(Duration::ZERO, |at| self.clock.left(&at));
+                (facts.account, left.max(wait), resource)
             })
             .collect()
-    }
-
-    pub(crate) fn held(&self, account: &AccountId, resource: Resource) -> Option<AccessToken> {
-        self.slots().get(account)?.tokens.get(&resource).cloned()
-    }
-
-    /// Puts a token that is safely stored into memory. After a new sign-in the older tokens go.
-    pub(crate) fn hold(
-        &self,
-        account: &AccountId,
-        resource: Resource,
-        token: AccessToken,
-        fresh_sign_in: bool,
-    ) {
-        let mut slots = self.slots();
-        let slot = slots.entry(*account).or_default();
-        if fresh_sign_in {
-            slot.tokens.clear();
-        }
-        slot.tokens.insert(resource, token);
-        slot.failures = 0;
-        slot.not_before = None;
-        drop(slots);
-        self.changed.notify_one();
-    }
-
-    /// Refuses while Microsoft wants to be left alone.
-    fn may_try(&self, account: &AccountId, now: Timestamp) -> Result<(), TokenFailure> {
-        match self.slots().get(account).and_then(|slot| slot.not_before) {
-            Some(at) if now < at => {
-                Err(TokenFailure::Unavailable { reason: "backing-off".to_owned(), retry_at: Some(at) })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn back_off(
-        &self,
-        account: &AccountId,
-        reason: &str,
-        retry_after: Option<SignedDuration>,
-    ) -> TokenFailure {
-        let mut slots = self.slots();
-        let slot = slots.entry(*account).or_default();
-        slot.failures = slot.failures.saturating_add(1);
-        let at = schedule::retry_at(self.clock.now(), slot.failures, retry_after, rand::random());
-        slot.not_before = Some(at);
-        drop(slots);
-        // The service may have moved.
-        self.token_urls.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.changed.notify_one();
-        TokenFailure::Unavailable { reason: reason.to_owned(), retry_at: Some(at) }
-    }
-
-    pub(crate) fn not_before(&self, account: &AccountId, at: Timestamp) {
-        self.slots().entry(*account).or_default().not_before = Some(at);
-        self.changed.notify_one();
-    }
-
-    pub(crate) fn keep_unsaved(&self, account: &AccountId, unsaved: Unsaved) {
-        self.slots().entry(*account).or_default().unsaved = Some(unsaved);
-    }
-
-    pub(crate) fn take_unsaved(&self, account: &AccountId) -> Option<Unsaved> {
-        self.slots().get_mut(account)?.unsaved.take()
     }
 
     pub(crate) fn token_url(&self, authority: &Authority) -> Option<Url> {
@@ -382,10 +369,6 @@ impl Inner {
     pub(crate) fn remember_token_url(&self, authority: &Authority, url: Url) {
         let mut known = self.token_urls.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(authority.metadata_url(), url);
-    }
-
-    fn slots(&self) -> MutexGuard<'_, HashMap<AccountId, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,41 +1,45 @@
 //! One refresh: read the store, present the refresh token, have the answer on disk, and only then hand the token out.
+//!
+//! An account's health is what its own refresh says: that of its first resource, without claims. What else callers ask for
+//! is theirs alone, however it ends.
+
+mod identify;
+mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use valetkey_entra::account::AccountId;
-use valetkey_entra::capability::{self, Capability, Resource};
-use valetkey_entra::cloud::Authority;
-use valetkey_entra::graph::{self, GraphError};
-use valetkey_entra::id_token::{self, Claims, Expect};
+use valetkey_entra::capability::{self, Misgrant, Resource};
+use valetkey_entra::id_token::Claims;
 use valetkey_entra::metadata::Metadata;
-use valetkey_entra::person::{self, Expected};
-use valetkey_entra::refusal::{Class, Reason};
+use valetkey_entra::refusal::Reason;
 use valetkey_entra::secret::Secret;
-use valetkey_entra::token_endpoint::{TokenEndpoint, TokenError, TokenResponse};
+use valetkey_entra::token_endpoint::{TokenEndpoint, TokenResponse};
 
-use crate::account_file::AccountFile;
+use crate::account_file::{AccountFile, Facts};
 use crate::audit::Event;
 use crate::health::{BlockedBy, Outcome, Update};
 use crate::progress::{self, Life, Misfit, News, Refreshed};
-use crate::provider::Inner;
+use crate::provider::{Inner, primary};
 use crate::schedule;
 use crate::token::{AccessToken, TokenFailure};
 use crate::vault::{Change, VaultError};
+use identify::{Identified, Rejected};
+use request::{Refused, Request, Try, next_try};
 
 /// A bare `invalid_grant` may be another writer's rotation that has not reached the disk, or a hiccup of the provider's.
 const INVALID_GRANT_PAUSE: Duration = Duration::from_secs(2);
 /// Two writers that keep overtaking us are not chased for ever.
 const MAX_ATTEMPTS: usize = 6;
 
-/// The reason when a device's sign-in turns out to be somebody else's than it said.
-const WRONG_ACCOUNT: &str = "wrong-account";
-
-/// An answer that could not be saved. Kept, because the provider may not accept the older refresh token again.
+/// An answer that is not on disk yet. Kept until it is, because the provider may not accept the older refresh token again.
 #[derive(Debug, Clone)]
 pub(crate) struct Unsaved {
     resource: Resource,
+    /// It answers the account's own refresh, by which its health goes.
+    own: bool,
     presented: Secret,
     response: TokenResponse,
     asked_at: Timestamp,
@@ -43,32 +47,10 @@ pub(crate) struct Unsaved {
     person: Option<Claims>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Try {
-    Present(Secret),
-    PauseFirst,
-    Over,
-}
-
-/// What to present next, after those in `refused` were met with a bare `invalid_grant`.
-fn next_try(
-    current: &Secret,
-    previous: Option<&Secret>,
-    personal: bool,
-    refused: &[Secret],
-    paused: bool,
-) -> Try {
-    if !refused.contains(current) {
-        return Try::Present(current.clone());
-    }
-    // Presenting one twice can end a personal account's whole sign-in.
-    if personal || refused.len() > 1 {
-        return Try::Over;
-    }
-    if !paused {
-        return Try::PauseFirst;
-    }
-    Try::Present(previous.filter(|previous| !refused.contains(previous)).unwrap_or(current).clone())
+enum Saved {
+    Token(AccessToken),
+    /// A newer sign-in came in meanwhile.
+    Superseded,
 }
 
 impl Inner {
@@ -79,15 +61,16 @@ impl Inner {
         resource: Resource,
         claims: Option<&str>,
     ) -> Result<AccessToken, TokenFailure> {
-        if let Some(unsaved) = self.take_unsaved(&account) {
+        if let Some(kept) = self.take_unsaved(&account) {
             // Nothing is asked while the last answer is not safe.
-            self.save(account, unsaved).await?;
+            self.catch_up(account, kept).await?;
         }
         let mut refused = Vec::new();
         let mut paused = false;
         for _ in 0..MAX_ATTEMPTS {
             let file = self.read(account).await?.ok_or_else(TokenFailure::never_connected)?;
             let request = Request::of(&file, resource)?;
+            let own = claims.is_none() && resource == primary(&file.facts);
             let presented = match next_try(
                 &request.refresh_token,
                 file.facts.previous_refresh_token.as_ref(),
@@ -102,11 +85,12 @@ impl Inner {
                     continue;
                 }
                 Try::Over => {
-                    let over = Outcome::NeedsPerson {
-                        reason: Reason::Expired.as_str().to_owned(),
-                        claims: claims.map(str::to_owned),
-                    };
-                    match self.fail(account, &request.refresh_token, over, None).await {
+                    let reason = Reason::Expired.as_str().to_owned();
+                    let over = Outcome::NeedsPerson { reason, claims: None };
+                    // It is said of the refresh token, and a personal account's is not presented again to be sure.
+                    let own = own || account.is_personal();
+                    let asked = Asked { resource, own };
+                    match self.refused(account, asked, &request.refresh_token, over, None).await {
                         Some(failure) => return Err(failure),
                         None => continue,
                     }
@@ -115,21 +99,18 @@ impl Inner {
             let asked_at = self.clock.now();
             match self.ask(&request, &presented, claims, asked_at).await {
                 Ok(response) => {
-                    let mut answer = Unsaved { resource, presented, response, asked_at, person: None };
-                    if !file.facts.is_proven() {
-                        match self.identify(&file, &mut answer).await? {
-                            Identified::Right(person) => answer.person = Some(*person),
-                            Identified::Superseded => continue,
-                        }
-                    }
-                    match self.save(account, answer).await? {
+                    let answer = Unsaved { resource, own, presented, response, asked_at, person: None };
+                    match self.take_in(account, answer).await? {
                         Saved::Token(token) => return Ok(token),
                         Saved::Superseded => {}
                     }
                 }
                 Err(Refused::BareInvalidGrant) => refused.push(presented),
                 Err(Refused::With(outcome, retry_after)) => {
-                    if let Some(failure) = self.fail(account, &presented, outcome, retry_after).await {
+                    let asked = Asked { resource, own };
+                    if let Some(failure) =
+                        self.refused(account, asked, &presented, outcome, retry_after).await
+                    {
                         return Err(failure);
                     }
                     // A newer sign-in came in meanwhile: use that.
@@ -137,6 +118,15 @@ impl Inner {
             }
         }
         Err(self.back_off(&account, "overtaken", None))
+    }
+
+    /// Saves what could not be saved before. What it says of one caller's request is nothing to the next.
+    async fn catch_up(self: &Arc<Self>, account: AccountId, kept: Unsaved) -> Result<(), TokenFailure> {
+        let own = kept.own;
+        match self.take_in(account, kept).await {
+            Err(failure) if own || failure.is_retryable() => Err(failure),
+            _ => Ok(()),
+        }
     }
 
     async fn ask(
@@ -163,95 +153,65 @@ impl Inner {
         TokenEndpoint::new(self.http.clone(), token_url)
             .refresh(&request.client_id, refresh_token, &request.scopes, claims, now)
             .await
-            .map_err(|error| Refused::of(&error, claims))
+            .map_err(|error| Refused::of(&error))
     }
 
-    /// Finds out whose a new sign-in is, whatever its device said. The device alone would be believed by nobody else.
-    async fn identify(
+    /// Has an answer checked and on disk. Nothing is asked of the token endpoint here, so that it can be done again.
+    async fn take_in(
         self: &Arc<Self>,
-        file: &AccountFile,
-        answer: &mut Unsaved,
-    ) -> Result<Identified, TokenFailure> {
-        let facts = &file.facts;
-        let account = facts.account;
-        let expect = Expect {
-            authority: &facts.authority,
-            client_id: &facts.client_id,
-            nonce: None,
-            access_token: None,
-            code: None,
-            account: Some(account),
-        };
-        let told =
-            answer.response.id_token.as_ref().map(|token| id_token::from_token_endpoint(token, &expect));
-        let Some(Ok(claims)) = told else {
-            tracing::warn!(%account, problem = ?told.and_then(Result::err), "a new sign-in is not the account's");
-            return self.reject(account, &answer.presented).await;
-        };
-        // Addresses change: a device that has brought this account before is held to the account alone.
-        let email = facts.expected_email.clone().filter(|_| !facts.brought_by(&facts.device));
-        let expected = Expected { email, account: None };
-        let verdict = match person::check(&expected, &claims, None) {
-            person::Verdict::AskGraph => {
-                let (presented, response, asked_at) =
-                    (answer.presented.clone(), answer.response.clone(), answer.asked_at);
-                let kept = self
-                    .change(account, move |file| progress::rotated(file, &presented, &response, asked_at));
-                match kept.await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(Misfit::Superseded)) => return Ok(Identified::Superseded),
-                    Ok(Err(Misfit::OtherAccount)) => return self.reject(account, &answer.presented).await,
-                    Err(error) => {
-                        self.back_off(&account, "storage", None);
-                        return Err(TokenFailure::Storage { problem: error.to_string() });
-                    }
-                }
-                if let Some(new) = &answer.response.refresh_token {
-                    answer.presented = new.clone();
-                }
-                let now = self.clock.now();
-                match graph::me(&self.http, &facts.authority, &answer.response.access_token, now).await {
-                    Ok(me) => person::check(&expected, &claims, Some(&me)),
-                    Err(error) => {
-                        let (outcome, retry_after) = unanswered(error);
-                        return match self.fail(account, &answer.presented, outcome, retry_after).await {
-                            Some(failure) => Err(failure),
-                            None => Ok(Identified::Superseded),
-                        };
-                    }
-                }
+        account: AccountId,
+        mut answer: Unsaved,
+    ) -> Result<Saved, TokenFailure> {
+        let file = match self.read(account).await {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Saved::Superseded),
+            Err(failure @ TokenFailure::Storage { .. }) => {
+                self.keep_unsaved(&account, answer);
+                self.back_off(&account, "storage", None);
+                return Err(failure);
             }
-            verdict => verdict,
+            Err(failure) => return Err(failure),
         };
-        match verdict {
-            person::Verdict::Right => Ok(Identified::Right(Box::new(claims))),
-            person::Verdict::AskGraph | person::Verdict::Wrong { .. } => {
-                self.reject(account, &answer.presented).await
+        if !file.facts.is_proven() && answer.person.is_none() {
+            match self.identify(&file, answer).await? {
+                Identified::Right(identified) => answer = *identified,
+                Identified::Superseded => return Ok(Saved::Superseded),
+            }
+        }
+        match judge(&file.facts, &answer) {
+            Ok(()) => self.save(account, answer).await,
+            Err(misgrant) if file.facts.is_proven() => self.misgranted(account, answer, &misgrant).await,
+            Err(misgrant) => {
+                tracing::warn!(%account, beyond = ?misgrant.beyond, missing = ?misgrant.missing, "a new sign-in is not taken");
+                self.reject(account, answer, Rejected::for_misgrant(&misgrant)).await
             }
         }
     }
 
-    /// Somebody else's sign-in: its tokens go, and its device is told.
-    async fn reject(
+    /// Other permissions than were asked for: the refresh token goes on, and the access token is nobody's.
+    async fn misgranted(
         self: &Arc<Self>,
         account: AccountId,
-        presented: &Secret,
-    ) -> Result<Identified, TokenFailure> {
-        let now = self.clock.now();
-        let refused = presented.clone();
-        match self.change(account, move |file| progress::rejected(file, &refused, WRONG_ACCOUNT, now)).await {
-            Ok(Ok(news)) => {
-                self.tell(news);
-                if self.vault.facts(&account).is_none_or(|facts| facts.removed_at.is_some()) {
-                    self.announcer.tell(Update::Removed { account });
-                }
-                Err(TokenFailure::AuthRequired { reason: WRONG_ACCOUNT.to_owned(), never_connected: false })
-            }
-            Ok(Err(_)) => Ok(Identified::Superseded),
-            Err(error) => {
-                self.back_off(&account, "storage", None);
-                Err(TokenFailure::Storage { problem: error.to_string() })
-            }
+        answer: Unsaved,
+        misgrant: &Misgrant,
+    ) -> Result<Saved, TokenFailure> {
+        tracing::warn!(%account, resource = %answer.resource, beyond = ?misgrant.beyond, missing = ?misgrant.missing, "a token with other permissions than were asked for is not used");
+        let kept = {
+            let got = answer.clone();
+            self.change(account, move |file| {
+                progress::rotated(file, &got.presented, &got.response, got.asked_at)
+            })
+        };
+        match kept.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(Misfit::Superseded | Misfit::OtherAccount)) => return Ok(Saved::Superseded),
+            Err(error) => return Err(self.unsaved(account, answer, &error)),
+        }
+        let current = answer.response.refresh_token.as_ref().unwrap_or(&answer.presented);
+        let asked = Asked { resource: answer.resource, own: answer.own };
+        match self.refused(account, asked, current, Rejected::for_misgrant(misgrant).outcome(), None).await {
+            Some(failure) => Err(failure),
+            None => Ok(Saved::Superseded),
         }
     }
 
@@ -269,6 +229,10 @@ impl Inner {
                     asked_at: got.asked_at,
                     jitter,
                 };
+                // A new sign-in came in since it was known whose this one is.
+                if !file.facts.is_proven() && person.is_none() {
+                    return Err(Misfit::Superseded);
+                }
                 let (mut file, news) = progress::worked(file, &got)?;
                 if let Some(person) = &person {
                     progress::named(&mut file, person);
@@ -279,11 +243,8 @@ impl Inner {
         match saved {
             Ok(Ok(news)) => {
                 let life = Life::of(&answer.response, answer.asked_at, jitter);
-                let token = AccessToken {
-                    secret: answer.response.access_token.clone(),
-                    expires_at: life.expires_at,
-                    refresh_at: life.refresh_at,
-                };
+                let secret = answer.response.access_token.clone();
+                let token = AccessToken::new(secret, life.expires_at, life.refresh_at, &self.clock);
                 self.hold(&account, answer.resource, token.clone(), news.settled.is_some());
                 self.announcer.record(Event::Refreshed { account, resource: answer.resource });
                 self.tell(news);
@@ -292,24 +253,63 @@ impl Inner {
             Ok(Err(Misfit::Superseded)) => Ok(Saved::Superseded),
             Ok(Err(Misfit::OtherAccount)) => {
                 if answer.person.is_some() {
-                    return self.reject(account, &answer.presented).await.map(|_| Saved::Superseded);
+                    return self.reject(account, answer, Rejected::WRONG_ACCOUNT).await;
                 }
-                let outcome = Outcome::NeedsPerson { reason: WRONG_ACCOUNT.to_owned(), claims: None };
+                let reason = Rejected::WRONG_ACCOUNT.code.to_owned();
+                let outcome = Outcome::NeedsPerson { reason, claims: None };
                 match self.fail(account, &answer.presented, outcome, None).await {
                     Some(failure) => Err(failure),
                     None => Ok(Saved::Superseded),
                 }
             }
-            Err(error) => {
-                tracing::error!(%account, %error, "a refreshed sign-in could not be saved; it is kept in memory and tried again");
-                self.keep_unsaved(&account, answer);
-                self.back_off(&account, "storage", None);
-                Err(TokenFailure::Storage { problem: error.to_string() })
-            }
+            Err(error) => Err(self.unsaved(account, answer, &error)),
         }
     }
 
-    /// Notes a failure. `None`: it was about a refresh token that has been replaced, and means nothing.
+    /// The disk refused. The answer is kept, and nothing is asked before it is on disk.
+    fn unsaved(&self, account: AccountId, answer: Unsaved, error: &VaultError) -> TokenFailure {
+        tracing::error!(%account, %error, "a refreshed sign-in could not be saved; it is kept in memory and tried again");
+        self.keep_unsaved(&account, answer);
+        self.back_off(&account, "storage", None);
+        TokenFailure::Storage { problem: error.to_string() }
+    }
+
+    /// What a refusal is for whom. `None`: it was about a refresh token that has been replaced, and means nothing.
+    async fn refused(
+        self: &Arc<Self>,
+        account: AccountId,
+        asked: Asked,
+        presented: &Secret,
+        outcome: Outcome,
+        retry_after: Option<SignedDuration>,
+    ) -> Option<TokenFailure> {
+        if asked.own {
+            return self.fail(account, presented, outcome, retry_after).await;
+        }
+        match self.read(account).await {
+            Err(failure) => return Some(failure),
+            Ok(file) => {
+                let current = file.as_ref().and_then(|file| file.cache.refresh_token());
+                let before = file.as_ref().and_then(|file| file.facts.previous_refresh_token.as_ref());
+                if current != Some(presented) && before != Some(presented) {
+                    return None;
+                }
+            }
+        }
+        match outcome {
+            Outcome::Worked => None,
+            Outcome::Transient { reason } => Some(self.back_off(&account, &reason, retry_after)),
+            Outcome::Blocked { reason, .. } if reason == Reason::RequestLoop.as_str() => {
+                Some(self.back_off(&account, &reason, retry_after))
+            }
+            Outcome::NeedsPerson { reason, .. } => {
+                Some(TokenFailure::StepUpRequired { resource: asked.resource, reason })
+            }
+            Outcome::Blocked { by, reason } => Some(blocked(by, reason)),
+        }
+    }
+
+    /// Notes a failure of the account's own refresh. `None`: it was about a refresh token that has been replaced, and means nothing.
     async fn fail(
         self: &Arc<Self>,
         account: AccountId,
@@ -398,86 +398,18 @@ impl Inner {
     }
 }
 
-enum Identified {
-    Right(Box<Claims>),
-    /// A newer sign-in came in meanwhile.
-    Superseded,
+/// What was asked for when it was refused.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    resource: Resource,
+    /// The account's own refresh.
+    own: bool,
 }
 
-/// What it means for a new sign-in that Graph did not say whose it is.
-fn unanswered(error: GraphError) -> (Outcome, Option<SignedDuration>) {
-    let transient = |reason: Reason| Outcome::Transient { reason: reason.as_str().to_owned() };
-    match error {
-        GraphError::Refused(refusal) => match Refused::of(&TokenError::Refused(refusal), None) {
-            Refused::With(outcome, retry_after) => (outcome, retry_after),
-            Refused::BareInvalidGrant => (transient(Reason::Unavailable), None),
-        },
-        _ => (transient(Reason::Unavailable), None),
-    }
-}
-
-enum Saved {
-    Token(AccessToken),
-    Superseded,
-}
-
-/// What a refresh asks for, by the stored facts.
-struct Request {
-    authority: Authority,
-    client_id: String,
-    refresh_token: Secret,
-    scopes: Vec<String>,
-}
-
-impl Request {
-    fn of(file: &AccountFile, resource: Resource) -> Result<Self, TokenFailure> {
-        let facts = &file.facts;
-        // A capability that a later version knew is no reason to refuse the others.
-        let capabilities: Vec<Capability> =
-            facts.capabilities.iter().filter_map(|id| id.parse().ok()).collect();
-        let scopes = capability::scopes_for(resource, &facts.authority.cloud, &capabilities)
-            .map_err(|_| TokenFailure::NotCovered { resource })?;
-        let refresh_token = file.cache.refresh_token().cloned().ok_or_else(TokenFailure::never_connected)?;
-        Ok(Self {
-            authority: facts.authority.clone(),
-            client_id: facts.client_id.clone(),
-            refresh_token,
-            scopes,
-        })
-    }
-}
-
-/// Why there is no answer.
-enum Refused {
-    /// To be believed only after another look.
-    BareInvalidGrant,
-    With(Outcome, Option<SignedDuration>),
-}
-
-impl Refused {
-    /// One behaviour for each class.
-    fn of(error: &TokenError, asked_claims: Option<&str>) -> Self {
-        let TokenError::Refused(refusal) = error else {
-            return Self::With(Outcome::Transient { reason: error.reason().as_str().to_owned() }, None);
-        };
-        if refusal.reason == Reason::InvalidGrant {
-            return Self::BareInvalidGrant;
-        }
-        tracing::debug!(%refusal, correlation_id = ?refusal.correlation_id, "a refresh was refused");
-        let reason = refusal.reason.as_str().to_owned();
-        let outcome = match refusal.class {
-            Class::Transient => Outcome::Transient { reason },
-            Class::Reconnect => {
-                let claims = refusal.claims.clone().or_else(|| asked_claims.map(str::to_owned));
-                Outcome::NeedsPerson { reason, claims }
-            }
-            Class::Administrator | Class::Licence => {
-                Outcome::Blocked { by: BlockedBy::Administrator, reason }
-            }
-            Class::Operator => Outcome::Blocked { by: BlockedBy::Operator, reason },
-        };
-        Self::With(outcome, refusal.retry_after)
-    }
+/// Whether the token is for what its person agreed to. Capabilities that only a later version knows cannot be judged.
+fn judge(facts: &Facts, answer: &Unsaved) -> Result<(), Misgrant> {
+    let Ok(capabilities) = capability::parse(&facts.capabilities) else { return Ok(()) };
+    capability::judge_grant(answer.resource, &facts.authority.cloud, &capabilities, &answer.response.scope)
 }
 
 /// The failure that a blocked account answers with.
@@ -486,41 +418,5 @@ pub(crate) fn blocked(by: BlockedBy, reason: String) -> TokenFailure {
         TokenFailure::NoLicence
     } else {
         TokenFailure::Blocked { by, reason }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(text: &str) -> Secret {
-        Secret::new(text)
-    }
-
-    #[test]
-    fn a_bare_invalid_grant_is_believed_only_after_the_store_and_one_spaced_retry() {
-        let (old, new) = (secret("old"), secret("new"));
-        assert_eq!(next_try(&old, None, false, &[], false), Try::Present(old.clone()));
-        let refused = [old.clone()];
-        assert_eq!(next_try(&new, None, false, &refused, false), Try::Present(new.clone()));
-        assert_eq!(next_try(&old, None, false, &refused, false), Try::PauseFirst);
-        assert_eq!(next_try(&old, None, false, &refused, true), Try::Present(old.clone()));
-        assert_eq!(next_try(&old, None, false, &[old.clone(), old.clone()], true), Try::Over);
-    }
-
-    #[test]
-    fn the_spaced_retry_of_an_organisation_presents_the_previous_one() {
-        let (current, previous) = (secret("current"), secret("previous"));
-        let refused = [current.clone()];
-        assert_eq!(next_try(&current, Some(&previous), false, &refused, true), Try::Present(previous));
-    }
-
-    #[test]
-    fn a_personal_account_never_presents_one_twice() {
-        let (current, previous) = (secret("current"), secret("previous"));
-        let refused = [current.clone()];
-        for paused in [false, true] {
-            assert_eq!(next_try(&current, Some(&previous), true, &refused, paused), Try::Over);
-        }
     }
 }

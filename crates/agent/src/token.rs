@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::Resource;
+use valetkey_entra::refusal::Reason;
 use valetkey_entra::secret::Secret;
+use valetkey_link::{Clock, Deadline};
 
 use crate::health::BlockedBy;
 
@@ -30,8 +32,17 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
 pub struct AccessToken {
     pub secret: Secret,
     pub expires_at: Timestamp,
+    /// `expires_at`, or the life it had left, whichever is over first.
+    pub(crate) ends: Deadline,
     /// From then on a newer one is fetched in the background.
-    pub(crate) refresh_at: Timestamp,
+    pub(crate) refresh_at: Deadline,
+}
+
+impl AccessToken {
+    pub(crate) fn new(secret: Secret, expires_at: Timestamp, refresh_at: Timestamp, clock: &Clock) -> Self {
+        let (ends, refresh_at) = (clock.deadline(expires_at), clock.deadline(refresh_at));
+        Self { secret, expires_at, ends, refresh_at }
+    }
 }
 
 /// Why there is no token. The texts are for a program's user and hold nothing secret.
@@ -42,6 +53,13 @@ pub enum TokenFailure {
     /// A person is needed. Trying again changes nothing before that.
     #[error("{}", auth_required(*.never_connected))]
     AuthRequired { reason: String, never_connected: bool },
+    /// Microsoft refuses this one request, for a resource or for the claims that came with it, until the person has proved
+    /// or agreed to more. The account works otherwise, and nobody is told but the caller.
+    #[error(
+        "Microsoft 365 works for this account, but for this request ({resource}) Microsoft wants more from the person \
+         ({reason}). Ask them to sign in again in Valet Key; if that changes nothing, an administrator's rule is in the way."
+    )]
+    StepUpRequired { resource: Resource, reason: String },
     /// An administrator or the operator has to change something; tried again by itself every hour.
     #[error("{}", blocked(*.by, .reason))]
     Blocked { by: BlockedBy, reason: String },
@@ -73,6 +91,7 @@ impl TokenFailure {
     pub fn code(&self) -> &'static str {
         match self {
             Self::AuthRequired { .. } => "auth_required",
+            Self::StepUpRequired { .. } => "step_up_required",
             Self::Blocked { .. } => "blocked",
             Self::Unavailable { .. } => "unavailable",
             Self::NoLicence => "no_licence",
@@ -95,6 +114,10 @@ fn blocked(by: BlockedBy, reason: &str) -> String {
         BlockedBy::Administrator => {
             format!("The organisation's administrator has to allow this ({reason}).")
         }
+        BlockedBy::Operator if reason == Reason::GrantedMore.as_str() => format!(
+            "Microsoft allows this client id more than was asked for ({reason}). Ask for all of it in an invite, or use a \
+             client id that has no other permissions."
+        ),
         BlockedBy::Operator => format!("This agent's configuration is not accepted by Microsoft ({reason})."),
     }
 }

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
-use support::{World, advance, id};
+use support::{World, advance, id, within};
 use valetkey_agent::audit::Finding;
-use valetkey_agent::{Agent, Health, TokenFailure};
+use valetkey_agent::{Agent, Health, TokenFailure, Update};
 use valetkey_entra::capability::Resource;
 use valetkey_handoff::message::Outcome;
-use valetkey_tests::tenant::{ALICE, ANA, Reuse};
+use valetkey_tests::tenant::{ALICE, ANA, NextError, Reuse};
 
 const INSIDE: &str = "VALETKEY_TEST_WITHOUT_SIGXFSZ";
 
@@ -82,6 +82,66 @@ async fn with_a_full_disk() {
     assert!(matches!(anas.receipt().await.outcome, Outcome::Stored { .. }));
     audit_waits_for_the_disk(&world, &running.agent, free).await;
     running.stop().await;
+    a_first_answer_waits_for_the_disk(free).await;
+}
+
+/// Whose a new sign-in is, is found out with its first refresh. What came of that refresh is the only way on here.
+async fn a_first_answer_waits_for_the_disk(free: Rlimit) {
+    // One whom Graph must confirm, and one whom the token itself proves.
+    for user in [ANA, ALICE] {
+        let world = World::new().await;
+        world.tenant.reuse(Reuse::Strict).await.unwrap();
+        let mut running = world.run().await;
+        let mut device = world.pair(&running.agent, user).await;
+        let not_yet = NextError {
+            endpoint: "token",
+            grant: Some("refresh_token"),
+            status: Some(503),
+            error: Some("temporarily_unavailable"),
+            ..NextError::default()
+        };
+        let body = world.sign_in(user).await;
+        world.tenant.next_error(&not_yet).await.unwrap();
+        let before = world.refreshes().await;
+        device.hand_over(&body);
+        running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+        within("it is tried", async {
+            while world.refreshes().await < before + 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let stored = std::fs::read(world.file(user)).unwrap();
+
+        setrlimit(Limit::Fsize, Rlimit { current: Some(0), maximum: free.maximum }).unwrap();
+        let file = format!("{}.json", id(user));
+        // The first wait after a failure is no longer than five seconds.
+        within("it is waiting to try again", async {
+            while world.who(&running.agent, user).await.unwrap_err().code() != "unavailable" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        advance(Duration::from_secs(6)).await;
+        within("the disk refuses its answer", async {
+            while !running.agent.status().troubles.iter().any(|trouble| trouble.file == file) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(world.refreshes().await, before + 2);
+        advance(Duration::from_secs(3600)).await;
+        assert_eq!(std::fs::read(world.file(user)).unwrap(), stored);
+        assert!(world.who(&running.agent, user).await.unwrap_err().is_retryable());
+        assert_eq!(world.refreshes().await, before + 2, "nothing is asked while the answer is not safe");
+
+        setrlimit(Limit::Fsize, free).unwrap();
+        advance(Duration::from_secs(3600)).await;
+        let receipt = device.receipt().await;
+        assert!(matches!(receipt.outcome, Outcome::Stored { .. }), "{receipt:?}");
+        assert_eq!(world.who(&running.agent, user).await.unwrap(), user.username);
+        running.stop().await;
+    }
 }
 
 /// Nothing of what happened on the full disk is missing, and a line that stops half-way takes nothing with it.

@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use support::{World, advance, id};
 use valetkey_agent::{FindError, Health, HealthChange, TokenFailure, Update};
 use valetkey_entra::capability::Resource;
@@ -266,11 +267,20 @@ async fn a_claims_challenge_brings_a_new_token_and_step_up_reaches_the_device_wi
     assert_ne!(first.secret, second.secret);
     assert_eq!(tokens.token(&id(ALICE), Resource::Graph, None).await.unwrap().secret, second.secret);
 
+    // Microsoft now wants it of whoever uses this sign-in: its own words go to the person, not the caller's.
     world.tenant.step_up(ALICE, true).await.unwrap();
     let failure = tokens.token(&id(ALICE), Resource::Graph, Some(claims)).await.unwrap_err();
     assert!(matches!(failure, TokenFailure::AuthRequired { never_connected: false, .. }), "{failure:?}");
+    let told = device.all_so_far().await;
+    let asked = told.iter().find_map(|message| match message {
+        ToDevice::AuthExpired(expired) => expired.claims.clone(),
+        _ => None,
+    });
+    let asked = asked.expect("auth.expired with claims");
+    assert!(asked.contains("capolids") && asked != claims, "{asked}");
+    device.hello();
     let state = device.state(|state| state.accounts[0].health == WireHealth::ReconnectNeeded).await;
-    assert!(state.accounts[0].claims.is_some(), "{state:?}");
+    assert_eq!(state.accounts[0].claims.as_ref(), Some(&asked));
     running.stop().await;
 }
 
@@ -355,4 +365,76 @@ async fn an_ambiguous_name_is_an_error_that_lists_the_matches() {
     assert_eq!(there_are.len(), 2);
     assert!(matches!(agent.find_account(""), Err(FindError::NotFound { .. })));
     running.stop().await;
+}
+
+/// A day later by the clock is an hour later by no timer, and the other way round.
+#[tokio::test]
+async fn a_clock_that_is_put_back_or_ahead_makes_no_token_last_longer_and_ends_no_sign_in() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let _device = world.connect(&running.agent, ALICE).await;
+    let day = SignedDuration::from_hours(24);
+    let mut refreshes = world.refreshes().await;
+    for jump in [-day, day, -10 * 365 * day, 10 * 365 * day, 10 * 365 * day, -10 * 365 * day] {
+        world.clock.set_ahead(jump);
+        // It looks at the clock every half minute.
+        advance(Duration::from_secs(30)).await;
+        refreshes += 1;
+        support::within("a token that ends when it does", async {
+            let left = || running.agent.accounts()[0].expires_at.duration_since(world.clock.now());
+            while left().abs() > SignedDuration::from_hours(1) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(world.refreshes().await, refreshes, "{jump}");
+        assert_eq!(running.agent.accounts()[0].health, Health::Connected, "{jump}");
+        assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+        // By less than a token's life is put back too: the next one comes no later for it.
+        world.clock.set_ahead(SignedDuration::from_mins(-4));
+        advance(HOUR - Duration::from_secs(300)).await;
+        refreshes += 1;
+        refreshed_to(&world, refreshes).await;
+    }
+    assert_eq!(world.refreshes().await, refreshes, "one for each, and no more");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_wait_for_microsoft_is_not_made_longer_by_a_clock_that_is_put_back() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let _device = world.connect(&running.agent, ALICE).await;
+    let refreshes = world.refreshes().await;
+    let down = NextError { endpoint: "token", status: Some(503), retry_after: Some(120), ..NextError::default() };
+    world.tenant.next_error(&down).await.unwrap();
+    advance(HOUR).await;
+    running
+        .until("the failure", |update| {
+            matches!(update, Update::HealthChanged(change) if change.to.health == Health::Retrying).then_some(())
+        })
+        .await;
+    world.clock.set_ahead(SignedDuration::from_hours(-24));
+    assert!(world.who(&running.agent, ALICE).await.unwrap_err().is_retryable(), "it is being left alone");
+    advance(Duration::from_secs(121)).await;
+    refreshed_to(&world, refreshes + 2).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_by_a_clock_that_was_put_back_trusts_no_stored_token() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let _device = world.connect(&running.agent, ALICE).await;
+    let refreshes = world.refreshes().await;
+    running.stop().await;
+    let agent = world.open();
+    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(world.refreshes().await, refreshes, "the stored one is as good as a new one");
+    drop(agent);
+    world.clock.set_ahead(SignedDuration::from_hours(-24));
+    let agent = world.open();
+    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(world.refreshes().await, refreshes + 1);
 }

@@ -21,6 +21,7 @@ fn files_of_the_vault_that_were_changed() {
         username: "alice@contoso.example".into(),
         name: Some("Alice".into()),
         expected_email: Some("alice@contoso.example".into()),
+        admitted: Tenant::Common,
         authority: Authority { cloud: Cloud::Global, tenant: Tenant::Id(name.tid) },
         client_id: "11111111-1111-4111-8111-111111111111".into(),
         capabilities: vec!["mail".into()],

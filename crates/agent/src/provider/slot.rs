@@ -1,0 +1,137 @@
+//! What is in memory of each account: tokens, what is under way, and how long Microsoft wants to be left alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use valetkey_entra::account::AccountId;
+use valetkey_entra::capability::Resource;
+use valetkey_link::Deadline;
+
+use super::denied::Denied;
+use super::{Flight, How, Inner, Wanted};
+use crate::refresh::Unsaved;
+use crate::schedule;
+use crate::token::{AccessToken, TokenFailure};
+
+/// What is in memory of one account.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(super) tokens: HashMap<Resource, AccessToken>,
+    pub(super) flights: HashMap<Wanted, Flight>,
+    /// All refreshes of an account present the same refresh token: one at a time.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) failures: u32,
+    pub(super) not_before: Option<Deadline>,
+    pub(super) unsaved: Option<Unsaved>,
+    /// What callers asked for and Microsoft refused.
+    pub(super) denied: Denied,
+}
+
+impl Inner {
+    pub(crate) fn held(&self, account: &AccountId, resource: Resource) -> Option<AccessToken> {
+        self.slots().get(account)?.tokens.get(&resource).cloned()
+    }
+
+    /// Puts a token that is safely stored into memory. After a new sign-in the older tokens go.
+    pub(crate) fn hold(
+        &self,
+        account: &AccountId,
+        resource: Resource,
+        token: AccessToken,
+        fresh_sign_in: bool,
+    ) {
+        let mut slots = self.slots();
+        let slot = slots.entry(*account).or_default();
+        if fresh_sign_in {
+            slot.tokens.clear();
+        }
+        slot.tokens.insert(resource, token);
+        slot.failures = 0;
+        slot.not_before = None;
+        drop(slots);
+        self.changed.notify_one();
+    }
+
+    /// Refuses while Microsoft wants to be left alone.
+    pub(super) fn may_try(&self, account: &AccountId) -> Result<(), TokenFailure> {
+        let not_before = self.slots().get(account).and_then(|slot| slot.not_before);
+        let left = not_before.map_or(Duration::ZERO, |at| self.clock.left(&at));
+        if left.is_zero() {
+            return Ok(());
+        }
+        let retry_at = self.clock.now().saturating_add(left).ok();
+        Err(TokenFailure::Unavailable { reason: "backing-off".to_owned(), retry_at })
+    }
+
+    pub(crate) fn back_off(
+        &self,
+        account: &AccountId,
+        reason: &str,
+        retry_after: Option<SignedDuration>,
+    ) -> TokenFailure {
+        let mut slots = self.slots();
+        let slot = slots.entry(*account).or_default();
+        slot.failures = slot.failures.saturating_add(1);
+        let at = schedule::retry_at(self.clock.now(), slot.failures, retry_after, rand::random());
+        slot.not_before = Some(self.clock.deadline(at));
+        drop(slots);
+        // The service may have moved.
+        self.token_urls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.changed.notify_one();
+        TokenFailure::Unavailable { reason: reason.to_owned(), retry_at: Some(at) }
+    }
+
+    pub(crate) fn not_before(&self, account: &AccountId, at: Timestamp) {
+        let at = self.clock.deadline(at);
+        self.slots().entry(*account).or_default().not_before = Some(at);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn keep_unsaved(&self, account: &AccountId, unsaved: Unsaved) {
+        self.slots().entry(*account).or_default().unsaved = Some(unsaved);
+    }
+
+    pub(crate) fn take_unsaved(&self, account: &AccountId) -> Option<Unsaved> {
+        self.slots().get_mut(account)?.unsaved.take()
+    }
+
+    /// The refusal that still stands for what is wanted.
+    pub(super) fn denied(
+        &self,
+        account: &AccountId,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Option<TokenFailure> {
+        self.slots().get_mut(account)?.denied.answer(&wanted.asked(), now)
+    }
+
+    pub(super) fn note_denied(
+        &self,
+        account: &AccountId,
+        wanted: &Wanted,
+        failure: &TokenFailure,
+        now: Timestamp,
+    ) {
+        self.slots().entry(*account).or_default().denied.note(wanted.asked(), failure.clone(), now);
+    }
+
+    pub(super) fn is_check_due(&self, account: &AccountId, now: Timestamp) -> bool {
+        self.slots().entry(*account).or_default().denied.is_check_due(now)
+    }
+
+    pub(super) fn slots(&self) -> MutexGuard<'_, HashMap<AccountId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    fn asked(&self) -> (Resource, Option<String>) {
+        let claims = match &self.how {
+            How::Claims(claims) => Some(claims.clone()),
+            How::Any | How::Newer => None,
+        };
+        (self.resource, claims)
+    }
+}
