@@ -15,10 +15,11 @@ use valetkey_companion::state::State;
 use valetkey_companion::view::view;
 use valetkey_tests::browser::Browser;
 
-const SCREENS: [&str; 12] = [
+const SCREENS: [&str; 13] = [
     "checking",
     "not_paired",
     "invited",
+    "invited_elsewhere",
     "not_connected",
     "waiting",
     "handing_over",

@@ -6,7 +6,6 @@ use anyhow::Context;
 use tauri::{App, AppHandle, Emitter, Manager, RunEvent, async_runtime};
 use tauri_plugin_autostart::MacosLauncher;
 use tauri_plugin_deep_link::DeepLinkExt;
-use valetkey_companion::policy::policy_file;
 use valetkey_companion::{Clock, Companion, Options, OsKeyring, Way};
 
 use crate::args::Args;
@@ -60,7 +59,7 @@ fn set_up(app: &mut App, args: Args) -> anyhow::Result<()> {
         language: LANGUAGE,
         device_name: gethostname::gethostname().to_string_lossy().into_owned(),
         sign_in: Way::Browser { port: None },
-        policy_file: args.policy.or_else(policy_file),
+        policy_file: args.policy,
         broker_ca: args.broker_ca,
     };
     app.manage(Shell::new(async_runtime::block_on(async { Companion::start(options) })));

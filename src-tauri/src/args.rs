@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "VALETKEY_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// What this organisation allows: which assistants, servers and apps; instead of the system's file for it
+    /// What is allowed: which assistants, servers and apps. The system's file for it holds beside this one
     #[arg(long, value_name = "FILE", env = "VALETKEY_POLICY")]
     pub policy: Option<PathBuf>,
 

@@ -305,12 +305,15 @@ async fn an_organisation_pins_agents_brokers_logins_and_client_ids() {
     let companion = companion(&dir, &keys, Some(policy.clone()));
     until(&companion, |view| view.screen == Screen::NotPaired).await;
     let pinned = format!(
-        "agents = [\"{}\"]\nbrokers = [\"127.0.0.1\"]\nlogins = [\"127.0.0.1\"]\nclient_ids = [\"{CLIENT_ID}\"]\n",
-        agent.thumbprint()
+        "agents = [\"{} {}\"]\nbrokers = [\"127.0.0.1\"]\nlogins = [\"127.0.0.1\"]\nclient_ids = [\"{CLIENT_ID}\"]\n",
+        agent.thumbprint(),
+        agent.public().recipient()
     );
-    let other = Keys::generate().thumbprint();
+    let other = Keys::generate();
     for rule in [
-        pinned.replace(agent.thumbprint().as_str(), other.as_str()),
+        pinned.replace(agent.thumbprint().as_str(), other.thumbprint().as_str()),
+        // The name of the one, and the key to decrypt with of another.
+        pinned.replace(&agent.public().recipient(), &other.public().recipient()),
         pinned.replace("brokers = [\"127.0.0.1\"]", "brokers = [\"mqtt.contoso.example\"]"),
         pinned.replace("logins = [\"127.0.0.1\"]", "logins = [\"login.microsoftonline.com\"]"),
         pinned.replace(CLIENT_ID, "22222222-2222-4222-8222-222222222222"),

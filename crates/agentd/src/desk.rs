@@ -53,7 +53,13 @@ impl Desk {
                 value["message"] = removed.to_string().into();
                 Ok(value)
             }
-            Question::Status => as_json(&self.agent.status()),
+            Question::Status => {
+                let mut status = as_json(&self.agent.status())?;
+                // As a policy file of the companion names an agent: by both of its keys.
+                status["keys"] =
+                    format!("{} {}", self.agent.id(), self.agent.public_keys().recipient()).into();
+                Ok(status)
+            }
             Question::Audit { last } => audit::of_agent(&self.agent, Wish::Last(last)).await,
             Question::AuditVerify => audit::of_agent(&self.agent, Wish::Verify).await,
         }

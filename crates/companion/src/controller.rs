@@ -33,7 +33,8 @@ pub struct Options {
     /// What the operator reads in the list of devices.
     pub device_name: String,
     pub sign_in: Way,
-    /// What the organisation allows; none means everything that the person agrees to.
+    /// Rules that hold beside those of the system's [`crate::policy::policy_file`]. Without any, everything that the person
+    /// agrees to is allowed.
     pub policy_file: Option<PathBuf>,
     /// Certificates (PEM) to trust for the broker, instead of the system's.
     pub broker_ca: Option<PathBuf>,

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use valetkey_handoff::Invite;
+use valetkey_entra::cloud::Cloud;
+use valetkey_handoff::{Invite, Terms};
 
 use crate::command::InviteLink;
 use crate::pairing::host;
-use crate::policy::Policy;
+use crate::policy::Policies;
 use crate::problem::InviteProblem;
 use crate::state::Offer;
 
@@ -24,14 +25,14 @@ pub(crate) async fn read(
     if invite.is_expired(now) {
         return Err(InviteProblem::Expired);
     }
-    let policy = match Policy::of(policy.as_deref()) {
+    let policy = match Policies::read(policy.as_deref()) {
         Ok(policy) => policy,
         Err(error) => {
             tracing::error!(%error, "no invite is taken until the policy file is mended");
             return Err(InviteProblem::Forbidden);
         }
     };
-    if !policy.allows(&invite) {
+    if !policy.allow(&invite) {
         return Err(InviteProblem::Forbidden);
     }
     let keys = invite.agent.clone();
@@ -46,7 +47,14 @@ pub(crate) async fn read(
         expires_at: invite.expires_at,
         broker_host: host(invite.broker.url.as_str()),
         login_host: host(&invite.terms.authority),
+        login_is_microsofts: is_microsofts(&invite.terms),
         replaces: None,
     };
     Ok((invite, offer))
+}
+
+/// Anything else is for a server that the organisation runs itself, or for a page that collects passwords.
+fn is_microsofts(terms: &Terms) -> bool {
+    Cloud::from_addresses(&terms.authority, terms.graph.as_deref())
+        .is_ok_and(|cloud| !matches!(cloud, Cloud::Custom(_)))
 }

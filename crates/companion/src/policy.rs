@@ -1,4 +1,5 @@
-//! What an organisation allows on its computers: one small TOML file that an administrator puts in place. Asked before an
+//! What an organisation allows on its computers: a small TOML file that an administrator puts in place, and one more that may
+//! be named at the start. Both hold: a second file can forbid more, and allow nothing that the first forbids. Asked before an
 //! invite is shown, so that nobody is invited to agree to what is not allowed.
 
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
-use valetkey_handoff::{Invite, Terms, Thumbprint};
+use valetkey_handoff::{Invite, PublicKeys, Terms, Thumbprint};
 
 use crate::pairing::{Pairing, host};
 
@@ -25,7 +26,7 @@ pub fn policy_file() -> Option<PathBuf> {
 /// Each list that is given is the whole of what is allowed; one that is not given allows everything.
 ///
 /// ```toml
-/// agents = ["<thumbprint as `valetkey-agent status` prints it>"]
+/// agents = ["<keys as `valetkey-agent status --json` prints them>"]
 /// brokers = ["mqtt.contoso.com"]
 /// logins = ["login.microsoftonline.com"]
 /// client_ids = ["11111111-1111-4111-8111-111111111111"]
@@ -33,10 +34,19 @@ pub fn policy_file() -> Option<PathBuf> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    agents: Option<Vec<Thumbprint>>,
+    agents: Option<Vec<Agent>>,
     brokers: Option<Vec<String>>,
     logins: Option<Vec<String>>,
     client_ids: Option<Vec<String>>,
+}
+
+/// An agent by both of its keys. The thumbprint stands for the one it signs with, and somebody could put a key of his own to
+/// decrypt with beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Agent {
+    thumbprint: Thumbprint,
+    recipient: String,
 }
 
 #[derive(Debug, Error)]
@@ -48,44 +58,164 @@ pub enum PolicyError {
     Malformed(#[from] toml::de::Error),
 }
 
-impl Policy {
-    /// The file's rules. [`policy_file`] need not be there, and then rules nothing; a file that was named must be.
-    pub fn read(path: &Path) -> Result<Self, PolicyError> {
-        match std::fs::read_to_string(path) {
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound && policy_file().as_deref() == Some(path) =>
-            {
-                Ok(Self::default())
-            }
-            text => Self::parse(&text?),
-        }
+/// The rules of every file: what is allowed is what all of them allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Policies(Vec<Policy>);
+
+impl Policies {
+    /// The system's file, and beside it the one that was named.
+    pub fn read(named: Option<&Path>) -> Result<Self, PolicyError> {
+        Self::of(policy_file().as_deref(), named)
     }
 
+    /// `system` need not be there, and then rules nothing; a file that was named must be.
+    fn of(system: Option<&Path>, named: Option<&Path>) -> Result<Self, PolicyError> {
+        let ours = system.map(|path| match Policy::read(path) {
+            Err(PolicyError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Policy::default())
+            }
+            read => read,
+        });
+        let files = ours.into_iter().chain(named.map(Policy::read));
+        Ok(Self(files.collect::<Result<_, _>>()?))
+    }
+
+    pub fn allow(&self, invite: &Invite) -> bool {
+        self.0.iter().all(|policy| policy.allows(invite))
+    }
+
+    /// Whether a pairing that was made before may go on.
+    pub fn allow_pairing(&self, pairing: &Pairing) -> bool {
+        self.0.iter().all(|policy| policy.allow(&pairing.agent, &pairing.broker_url, &pairing.terms))
+    }
+}
+
+impl Policy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         Ok(toml::from_str(text)?)
     }
 
-    /// The rules of `file`, or none where the companion was given no file.
-    pub(crate) fn of(file: Option<&Path>) -> Result<Self, PolicyError> {
-        file.map_or_else(|| Ok(Self::default()), Self::read)
+    fn read(path: &Path) -> Result<Self, PolicyError> {
+        Self::parse(&std::fs::read_to_string(path)?)
     }
 
     pub fn allows(&self, invite: &Invite) -> bool {
-        self.allow(&invite.agent.thumbprint(), &invite.broker.url, &invite.terms)
+        self.allow(&invite.agent, &invite.broker.url, &invite.terms)
     }
 
-    /// Whether a pairing that was made before may go on.
-    pub fn allows_pairing(&self, pairing: &Pairing) -> bool {
-        self.allow(&pairing.agent.thumbprint(), &pairing.broker_url, &pairing.terms)
-    }
-
-    fn allow(&self, agent: &Thumbprint, broker: &Url, terms: &Terms) -> bool {
+    fn allow(&self, agent: &PublicKeys, broker: &Url, terms: &Terms) -> bool {
         fn one_of<T: PartialEq>(rule: Option<&Vec<T>>, value: &T) -> bool {
             rule.is_none_or(|allowed| allowed.contains(value))
         }
-        one_of(self.agents.as_ref(), agent)
+        let agent = Agent { thumbprint: agent.thumbprint(), recipient: agent.recipient() };
+        one_of(self.agents.as_ref(), &agent)
             && one_of(self.brokers.as_ref(), &host(broker.as_str()))
             && one_of(self.logins.as_ref(), &host(&terms.authority))
             && one_of(self.client_ids.as_ref(), &terms.client_id)
+    }
+}
+
+impl TryFrom<String> for Agent {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const FORM: &str =
+            "an agent is named by both of its keys, as `valetkey-agent status --json` prints them";
+        let (thumbprint, recipient) = text.split_once(' ').ok_or(FORM)?;
+        if !recipient.starts_with("age1") {
+            return Err(FORM);
+        }
+        Ok(Self { thumbprint: thumbprint.parse().map_err(|_| FORM)?, recipient: recipient.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use jiff::Timestamp;
+    use valetkey_handoff::{BrokerAccess, InviteSecret, Keys, Label};
+
+    use super::*;
+
+    const CLIENT_ID: &str = "11111111-1111-4111-8111-111111111111";
+
+    fn invite(agent: PublicKeys) -> Invite {
+        Invite {
+            name: Label::tidy("Rocky"),
+            agent,
+            broker: BrokerAccess {
+                url: "mqtts://mqtt.contoso.example".parse().unwrap(),
+                username: None,
+                password: None,
+            },
+            secret: InviteSecret::generate(),
+            expires_at: Timestamp::MAX,
+            terms: Terms {
+                email: None,
+                authority: "https://login.microsoftonline.com".into(),
+                graph: None,
+                tenant: "organizations".into(),
+                client_id: CLIENT_ID.into(),
+                capabilities: vec!["mail".into()],
+            },
+        }
+    }
+
+    fn file(rules: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(rules.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_that_somebody_names_can_forbid_more_and_never_allows_what_the_systems_forbids() {
+        let invite = invite(Keys::generate().public());
+        let strict = file("brokers = [\"mqtt.fabrikam.example\"]");
+        let right = file("brokers = [\"mqtt.contoso.example\"]");
+        let open = file("");
+        let allowed =
+            |system: &Path, named: Option<&Path>| Policies::of(Some(system), named).unwrap().allow(&invite);
+        for loose in [&right, &open] {
+            assert!(!allowed(strict.path(), Some(loose.path())), "loosened");
+            assert!(!allowed(loose.path(), Some(strict.path())), "the named one holds, too");
+            assert!(allowed(loose.path(), Some(right.path())));
+        }
+        assert!(!allowed(strict.path(), None));
+        let none = Path::new("/nonexistent/policy.toml");
+        assert!(
+            allowed(none, None) && allowed(none, Some(right.path())) && !allowed(none, Some(strict.path()))
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_allows_nothing_whichever_it_is() {
+        let (good, bad) = (file(""), file("agent = []"));
+        for (system, named) in [(&bad, &good), (&good, &bad)] {
+            assert!(Policies::of(Some(system.path()), Some(named.path())).is_err());
+        }
+        let none = Path::new("/nonexistent/policy.toml");
+        assert!(Policies::of(Some(good.path()), Some(none)).is_err(), "a file that was named must be there");
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Policies::of(Some(directory.path()), None).is_err());
+    }
+
+    #[test]
+    fn an_agent_is_pinned_by_the_key_it_signs_with_and_the_key_it_decrypts_with() {
+        let agent = Keys::generate().public();
+        let pinned = format!("agents = [\"{} {}\"]", agent.thumbprint(), agent.recipient());
+        let policy = Policy::parse(&pinned).unwrap();
+        assert!(policy.allows(&invite(agent.clone())));
+        // A link with the right name and somebody else's key to decrypt with.
+        let thief = Keys::generate().public().recipient();
+        let mixed = serde_json::to_string(&agent).unwrap().replace(&agent.recipient(), &thief);
+        let mixed: PublicKeys = serde_json::from_str(&mixed).unwrap();
+        assert_eq!(mixed.thumbprint(), agent.thumbprint());
+        assert!(!policy.allows(&invite(mixed)));
+        assert!(!policy.allows(&invite(Keys::generate().public())));
+        // Half a pin is none.
+        for half in [agent.thumbprint().to_string(), agent.recipient(), format!("{} ", agent.thumbprint())] {
+            assert!(Policy::parse(&format!("agents = [\"{half}\"]")).is_err(), "{half}");
+        }
     }
 }

@@ -55,9 +55,9 @@ pub enum KeysProblem {
 pub enum SignInProblem {
     #[error("timed-out")]
     TimedOut,
-    /// No local port for the browser to come back to.
+    /// No local port for the browser to come back to; which program has the one that was asked for, where that is known.
     #[error("port-busy")]
-    PortBusy,
+    PortBusy { by: Option<String> },
     #[error("no-network")]
     NoNetwork,
     /// Microsoft answers, but not now.

@@ -51,8 +51,14 @@ pub(crate) fn offer() -> Offer {
         expires_at: ahead(9),
         broker_host: "mqtt.contoso.example".into(),
         login_host: "login.microsoftonline.com".into(),
+        login_is_microsofts: true,
         replaces: None,
     }
+}
+
+fn offer_of_a_look_alike() -> Offer {
+    let login_host = "login.microsoftonline.com.evil.example".into();
+    Offer { login_host, login_is_microsofts: false, ..offer() }
 }
 
 pub(crate) fn account(health: Health) -> Account {
@@ -139,6 +145,10 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("not_paired", State { pairing: Pairing::Missing, ..State::default() }),
         ("invited", State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() }),
         (
+            "invited_elsewhere",
+            State { pairing: Pairing::Missing, offer: Some(offer_of_a_look_alike()), ..State::default() },
+        ),
+        (
             "invited_replacing",
             State { offer: Some(Offer { replaces: Some("Old Rocky".into()), ..offer() }), ..paired() },
         ),
@@ -194,7 +204,8 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("invite_forbidden", failed(InviteProblem::Forbidden)),
         ("invite_used", failed(InviteProblem::Used)),
         ("timed_out", failed(SignInProblem::TimedOut)),
-        ("port_busy", failed(SignInProblem::PortBusy)),
+        ("port_busy", failed(SignInProblem::PortBusy { by: None })),
+        ("port_busy_by", failed(SignInProblem::PortBusy { by: Some("python3 (process 4242)".into()) })),
         ("provider_unreachable", failed(SignInProblem::NoNetwork)),
         ("provider_unavailable", failed(SignInProblem::ProviderUnavailable)),
         ("provider_malformed", failed(SignInProblem::ProviderMalformed)),

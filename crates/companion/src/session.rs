@@ -14,7 +14,7 @@ use crate::keeper::Keeper;
 use crate::keystore::{KeyStore, KeyStoreError};
 use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, NotifiedLapse, Pairing as Facts, PairingError, PairingFile, PinnedAccount};
-use crate::policy::Policy;
+use crate::policy::Policies;
 use crate::problem::{KeysProblem, Problem};
 use crate::state::{Delivery, Lapse, Pairing, Pinned};
 use crate::step::Event;
@@ -39,8 +39,8 @@ pub(crate) async fn load(options: &Options) -> Result<Session, Pairing> {
             return Err(failed(KeysProblem::Unreadable));
         }
     };
-    match Policy::of(options.policy_file.as_deref()) {
-        Ok(policy) if policy.allows_pairing(file.get()) => {}
+    match Policies::read(options.policy_file.as_deref()) {
+        Ok(policy) if policy.allow_pairing(file.get()) => {}
         Ok(_) => return Err(failed(KeysProblem::Forbidden)),
         Err(error) => {
             tracing::error!(%error, "no assistant is served until the policy file is mended");

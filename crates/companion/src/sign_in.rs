@@ -12,7 +12,7 @@ use valetkey_entra::authorize::{Pending, Prompt, SIGN_IN_TIMEOUT, SignInRequest,
 use valetkey_entra::capability::{self, Capability, Resource};
 use valetkey_entra::cloud::{Authority, Cloud};
 use valetkey_entra::http;
-use valetkey_entra::loopback::{Callback, Loopback, Outcome, Page};
+use valetkey_entra::loopback::{Callback, Loopback, LoopbackError, Outcome, Page};
 use valetkey_entra::metadata::Metadata;
 use valetkey_entra::person::Expected;
 use valetkey_entra::secret::Secret;
@@ -119,7 +119,7 @@ impl SignIn {
         mut renew: mpsc::UnboundedReceiver<Then>,
     ) -> Result<Checked, Ended> {
         let bound = port.map_or_else(Loopback::bind, Loopback::bind_port);
-        let mut listener = bound.map_err(|_| SignInProblem::PortBusy)?;
+        let mut listener = bound.map_err(|error| port_busy(&error))?;
         let old_link = page::page(&page::Outcome::OldLink, self.language).1;
         listener.refuse_with(old_link);
         let (pending, callback) = self.wait(asked, metadata, &mut listener, &mut renew).await?;
@@ -153,7 +153,7 @@ impl SignIn {
             });
             tokio::select! {
                 callback = listener.next(&pending.state) => {
-                    return Ok((pending, callback.map_err(|_| SignInProblem::PortBusy)?));
+                    return Ok((pending, callback.map_err(|error| port_busy(&error))?));
                 }
                 Some(again) = renew.recv() => then = again,
                 () = self.clock.sleep_until(pending.expires_at) => return Err(SignInProblem::TimedOut.into()),
@@ -270,4 +270,13 @@ impl SignIn {
         // Nobody listens only when the companion has stopped.
         let _ = self.events.send(Event::SignIn { id: self.ask.id, step });
     }
+}
+
+fn port_busy(error: &LoopbackError) -> SignInProblem {
+    tracing::info!(%error, "the browser has no way back");
+    let by = match error {
+        LoopbackError::PortTaken { by: Some(program), .. } => Some(program.to_string()),
+        _ => None,
+    };
+    SignInProblem::PortBusy { by }
 }

@@ -102,6 +102,8 @@ pub struct Offer {
     pub expires_at: Timestamp,
     pub broker_host: String,
     pub login_host: String,
+    /// Whether people sign in at [`Self::login_host`] to one of Microsoft's own clouds.
+    pub login_is_microsofts: bool,
     /// Name of the assistant that agreeing would replace.
     pub replaces: Option<String>,
 }

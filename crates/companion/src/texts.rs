@@ -37,6 +37,9 @@ pub enum Text<'a> {
     InvitedReplaces {
         agent: &'a str,
     },
+    InvitedElsewhere {
+        host: &'a str,
+    },
     NotConnected,
     NotConnectedWhy {
         agent: &'a str,

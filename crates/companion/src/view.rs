@@ -133,6 +133,8 @@ pub struct InviteCard {
     pub expires_at: i64,
     pub broker_host: String,
     pub login_host: String,
+    /// Shown as plainly as the address: the person would not sign in to Microsoft.
+    pub warning: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

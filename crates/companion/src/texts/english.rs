@@ -17,6 +17,9 @@ pub(super) fn say(text: Text<'_>) -> String {
         }
         Text::InvitedForAnyone => "Compare the four words with the person who sent this before you connect.".into(),
         Text::InvitedReplaces { agent } => format!("Connecting ends your link to {agent}."),
+        Text::InvitedElsewhere { host } => {
+            format!("You would sign in at {host}, which isn't Microsoft's. Connect only if your organisation runs it.")
+        }
         Text::NotConnected => "Microsoft 365 isn't connected".into(),
         Text::NotConnectedWhy { agent } => format!("Connect it, and {agent} can read what you allow."),
         Text::Pairing => "Linking to your assistant…".into(),
@@ -247,7 +250,7 @@ fn what(problem: &Problem) -> String {
 fn sign_in_what(problem: &SignInProblem) -> String {
     match problem {
         SignInProblem::TimedOut => "Signing in took too long".into(),
-        SignInProblem::PortBusy => "Your browser has no way back to Valet Key".into(),
+        SignInProblem::PortBusy { .. } => "Your browser has no way back to Valet Key".into(),
         SignInProblem::NoNetwork => "Microsoft can't be reached".into(),
         SignInProblem::ProviderUnavailable => "Microsoft is too busy just now".into(),
         SignInProblem::ProviderMalformed => "The sign-in page gave an answer that makes no sense".into(),
@@ -336,7 +339,12 @@ fn handoff_remedy(code: &str) -> String {
 fn sign_in_remedy(problem: &SignInProblem) -> String {
     match problem {
         SignInProblem::TimedOut => "Nothing was sent. Try again; you have five minutes.".into(),
-        SignInProblem::PortBusy => {
+        SignInProblem::PortBusy { by: Some(program) } => {
+            format!(
+                "{program} has the port that the browser comes back to. Close it or choose another port, then try again."
+            )
+        }
+        SignInProblem::PortBusy { by: None } => {
             "Close programs that listen on this computer, or restart it, then try again.".into()
         }
         SignInProblem::NoNetwork => {

@@ -169,6 +169,8 @@ impl Painter<'_> {
             expires_at: offer.expires_at.as_second(),
             broker_host: offer.broker_host.clone(),
             login_host: offer.login_host.clone(),
+            warning: (!offer.login_is_microsofts)
+                .then(|| self.say(Text::InvitedElsewhere { host: &offer.login_host })),
         })
     }
 

@@ -123,6 +123,19 @@ fn an_invite_shows_who_asks_for_what_and_starts_nothing() {
     assert_eq!(view.countdown_until, None);
 }
 
+/// A page that looks like Microsoft's is how passwords are collected: where the sign-in would be is said in words.
+#[test]
+fn an_invite_to_sign_in_anywhere_but_at_microsoft_says_so_plainly() {
+    assert_eq!(
+        view(&State { offer: Some(offer()), ..State::default() }, now(), ENGLISH).invite.unwrap().warning,
+        None
+    );
+    let elsewhere = painted().into_iter().find(|(name, _)| *name == "invited_elsewhere").unwrap().1;
+    let card = elsewhere.invite.unwrap();
+    let warning = card.warning.unwrap();
+    assert!(warning.contains(&card.login_host) && warning.contains("isn't Microsoft's"), "{warning}");
+}
+
 #[test]
 fn the_request_to_an_administrator_names_each_permission() {
     for name in ["blocked", "blocked_by_agent"] {

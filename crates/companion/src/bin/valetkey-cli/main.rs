@@ -67,7 +67,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     };
     let (outlets, outlet) = mpsc::unbounded_channel();
     let companion = Companion::start(Options {
-        policy_file: valetkey_companion::policy::policy_file(),
+        // The system's holds anyway.
+        policy_file: None,
         data_dir,
         keys,
         outlets,

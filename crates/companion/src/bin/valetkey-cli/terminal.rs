@@ -103,6 +103,9 @@ pub fn show_invite(view: &View, card: &InviteCard) {
         }
     }
     line(&text(Text::Label(Label::CompareWordsHow)));
+    if let Some(warning) = &card.warning {
+        line(warning);
+    }
 }
 
 /// Yes or no, from somebody who is there. `None`: nobody is.
