@@ -1,0 +1,36 @@
+// Small helpers to build elements. Text is only ever set as text: nothing that came from outside can become markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export const byId = (id) => document.getElementById(id);
+
+// `el("p", { class: "quiet" }, "words", child)`; attributes that are null or false are left out.
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+export function glyph(name, className = "glyph") {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", className);
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#glyph-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+// Fills a place of the page, and hides it when there is nothing to put there.
+export function fill(id, ...children) {
+  const place = byId(id);
+  const present = children.filter((child) => child !== null && child !== undefined);
+  place.replaceChildren(...present);
+  place.hidden = present.length === 0;
+  return place;
+}

@@ -1,0 +1,62 @@
+// Wires the page: paints each view as it comes, and sends what the person does. Decides nothing.
+
+import { connect } from "./backend.js";
+import { byId } from "./dom.js";
+import { linkIn } from "./invite.js";
+import { paint, tick } from "./paint.js";
+import { confirmed, note, showHelp, showSettings, withdrawQuestion } from "./panels.js";
+
+const CANCELS = ["cancel", "decline_invite"]; // what Esc does, where the screen offers it
+const NOTE_AFTER = { copy_link: "copied", copy_request: "copied" };
+
+const backend = await connect();
+let view = null;
+
+async function perform(action, details = {}) {
+  // The invite that the person sees now is the one agreed to, whatever is opened meanwhile.
+  const seen = action.id === "accept_invite" ? { invite: view.invite?.id ?? "" } : {};
+  if (action.confirm && !(await confirmed(action, view.labels))) return;
+  await backend.act({ do: action.id, ...seen, ...details });
+  if (NOTE_AFTER[action.id]) note(view.labels[NOTE_AFTER[action.id]]);
+}
+
+function show(next) {
+  if (view && JSON.stringify(view) === JSON.stringify(next)) return;
+  if (view?.invite?.id !== next.invite?.id) withdrawQuestion();
+  view = next;
+  paint(view, perform);
+}
+
+byId("paste").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = byId("link").value.trim();
+  const action = view.actions.find(({ id }) => id === "paste_invite");
+  if (!text || !action) return byId("link").focus();
+  await perform(action, { link: linkIn(text) });
+  byId("link").value = "";
+});
+
+// Enter sends; a pasted message may well have several lines, so the field is a text area.
+byId("link").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("paste").requestSubmit();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  const action = view?.actions.find(({ id }) => CANCELS.includes(id));
+  if (action) perform(action);
+});
+
+byId("open-help").addEventListener("click", () => showHelp(view.labels));
+byId("open-settings").addEventListener("click", () => showSettings(backend, view.labels));
+byId("quit").addEventListener("click", () => backend.quit());
+
+await backend.onView(show);
+await backend.onOpen(() => showHelp(view.labels));
+show(await backend.view());
+if (location.hash === "#help") showHelp(view.labels);
+setInterval(() => tick(view), 1000);
+// Shows the page, and tells whoever waits for it.
+document.documentElement.setAttribute("data-ready", "");
