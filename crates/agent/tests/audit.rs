@@ -62,6 +62,11 @@ async fn refused_devices_handoffs_and_messages_are_there_with_their_reasons() {
     let aside = running.agent.state_dir().set_aside().list().unwrap();
     assert!(aside.len() == 1 && aside[0].contains(&digest) && !digest.is_empty(), "{aside:?} {digest}");
     assert_eq!(told(&all, "invite_used", "invite"), [invite.id().as_str()], "only one was");
+    // Agreed to on each of them, the losers too.
+    let mut opened = told(&all, "invite_opened", "device");
+    opened.dedup();
+    let devices = [&first, &second, &late].map(|device| device.keys.thumbprint().as_str().to_owned());
+    assert_eq!(opened, devices);
     running.stop().await;
 }
 

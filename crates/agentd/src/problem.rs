@@ -48,7 +48,7 @@ impl Problem {
     pub fn exit_code(&self) -> u8 {
         match self.code.as_str() {
             "usage" => USAGE,
-            "auth_required" | "no_account" => PERSON,
+            "auth_required" | "step_up_required" | "no_account" => PERSON,
             "blocked" | "no_licence" | "not_covered" | "configuration" => OPERATOR,
             "unavailable" | "storage" | "stopping" => LATER,
             _ => 1,

@@ -57,6 +57,7 @@ async fn from_invite_to_removal_every_step_is_in_the_audit_in_order_and_no_secre
         "audit_begun",
         "configuration_changed",
         "invite_made",
+        "invite_opened",
         "invite_used",
         "device_enrolled",
         "handoff_accepted",

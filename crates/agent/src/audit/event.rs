@@ -41,6 +41,11 @@ pub(crate) enum Event {
         capabilities: Vec<String>,
         expires_at: Timestamp,
     },
+    /// Somebody has agreed to it there and its secret has come back. A link that is only looked at tells nobody.
+    InviteOpened {
+        invite: InviteId,
+        device: Thumbprint,
+    },
     InviteUsed {
         invite: InviteId,
         device: Thumbprint,
@@ -167,12 +172,16 @@ impl Event {
     /// A device that comes again because its answer was lost makes none.
     pub(crate) fn of_enrolment(invite: &InviteId, device: &Thumbprint, enrolment: &Enrolment) -> Vec<Self> {
         let (invite, device) = (invite.clone(), device.clone());
+        let opened = Self::InviteOpened { invite: invite.clone(), device: device.clone() };
         match enrolment {
             Enrolment::Paired(paired) => vec![
+                opened,
                 Self::InviteUsed { invite: invite.clone(), device: device.clone() },
                 Self::DeviceEnrolled { device, name: paired.name.clone(), invite },
             ],
-            Enrolment::Refused(why) => vec![Self::DeviceRefused { device, invite, reason: why.code() }],
+            Enrolment::Refused(why) => {
+                vec![opened, Self::DeviceRefused { device, invite, reason: why.code() }]
+            }
             Enrolment::Again(_) => Vec::new(),
         }
     }
