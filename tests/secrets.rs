@@ -27,7 +27,7 @@ use serde_json::Value;
 use support::{AGENT_PASSWORD, DEVICE_PASSWORD, Desk, World};
 use valetkey_companion::pairing::Entry;
 use valetkey_companion::view::{Screen, Step, StepId};
-use valetkey_companion::{Command, InviteLink, KeyStore as _};
+use valetkey_companion::{Command, InviteLink};
 use valetkey_handoff::{Invite, Keys, Topics};
 use valetkey_tests::http_sign_in;
 use valetkey_tests::program::Program;
@@ -255,7 +255,7 @@ impl Journey {
         evidence.add_files(&world.daemon.state_dir().join("vault"), &|_| NOTHING);
         self.desk.until("no account", |view| view.accounts.is_empty()).await;
         self.look(world, evidence);
-        let entry = self.desk.keys.load().await.unwrap().unwrap();
+        let entry = self.desk.keys.entries().pop().unwrap();
         let (device, password) = Entry::open(&entry).unwrap();
         assert_eq!(password.unwrap().expose(), DEVICE_PASSWORD);
         assert_eq!(*self.invite.broker.password.as_ref().unwrap().expose(), DEVICE_PASSWORD);

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
+use valetkey_companion::MemoryKeyStore;
 use valetkey_companion::pairing::Entry;
-use valetkey_companion::{KeyStore as _, MemoryKeyStore};
 use valetkey_handoff::{Keys, Topics};
 use valetkey_tests::broker::Recorder;
 use valetkey_tests::program::Program;
@@ -52,8 +52,8 @@ pub fn signing_of(keys: &Keys) -> SigningKey {
 }
 
 /// A computer's keys: what only its owner has, for making what only he could make.
-pub async fn device_keys(store: &MemoryKeyStore) -> Keys {
-    Entry::open(&store.load().await.unwrap().expect("a paired computer")).unwrap().0
+pub fn device_keys(store: &MemoryKeyStore) -> Keys {
+    Entry::open(store.entries().last().expect("a paired computer")).unwrap().0
 }
 
 /// The agent's own keys: for reading what it said. Attackers use only the public half.
@@ -93,9 +93,17 @@ pub async fn next_on(wire: &Recorder, topic: &str, there: &[Vec<u8>]) -> Vec<u8>
     new.unwrap().payload
 }
 
+/// Returns once the recorder has all that was published before.
+pub async fn caught_up(world: &mut World, wire: &Recorder) {
+    let topic = format!("valetkey/v1/{}", uuid::Uuid::new_v4());
+    world.broker().publish(&topic, b"", false).await.unwrap();
+    wire.wait_for(|message| message.topic == topic).await.unwrap();
+}
+
 /// The messages that carry a token cache, each once: nothing else a device says is that large. A busy machine makes it
 /// send the same bytes again.
-pub fn handoffs(wire: &Recorder, inbox: &str) -> Vec<Vec<u8>> {
+pub async fn handoffs(world: &mut World, wire: &Recorder, inbox: &str) -> Vec<Vec<u8>> {
+    caught_up(world, wire).await;
     let mut large: Vec<Vec<u8>> =
         on(wire, inbox).into_iter().filter(|message| message.len() > 3000).collect();
     large.dedup();

@@ -34,11 +34,12 @@ async fn what_a_stranger_forges_cuts_swells_or_sends_elsewhere_is_refused_and_ch
     alice.connect(&world.daemon.invite(ALICE.mail).unwrap(), ALICE).await;
     ana.connect(&world.daemon.invite(ANA.mail).unwrap(), ANA).await;
     let (topics, agent, stranger) = (topics(&world), agent_keys(&world), Keys::generate());
-    let (alices, anas) = (device_keys(&alice.keys).await, device_keys(&ana.keys).await);
+    let (alices, anas) = (device_keys(&alice.keys), device_keys(&ana.keys));
     let (inbox, outbox) = (topics.inbox(&alices.thumbprint()), topics.outbox(&alices.thumbprint()));
     let (anas_inbox, strangers_inbox) =
         (topics.inbox(&anas.thumbprint()), topics.inbox(&stranger.thumbprint()));
-    let (handoff, anas_handoff) = (handoffs(&wire, &inbox).remove(0), handoffs(&wire, &anas_inbox).remove(0));
+    let handoff = handoffs(&mut world, &wire, &inbox).await.remove(0);
+    let anas_handoff = handoffs(&mut world, &wire, &anas_inbox).await.remove(0);
     let from_agent = on(&wire, &outbox).remove(0);
     let enroll_topic = |message: &&Recorded| message.topic.contains("/enroll/");
     let enroll = wire.messages().iter().find(enroll_topic).unwrap().clone();
@@ -157,9 +158,9 @@ async fn replayed_and_reordered_handoffs_never_bring_an_older_sign_in_or_a_remov
     http_sign_in(url.as_str(), ALICE.username).await.unwrap();
     desk.screen(Screen::Connected).await;
 
-    let (topics, agent, keys) = (topics(&world), agent_keys(&world), device_keys(&desk.keys).await);
+    let (topics, agent, keys) = (topics(&world), agent_keys(&world), device_keys(&desk.keys));
     let (inbox, outbox) = (topics.inbox(&keys.thumbprint()), topics.outbox(&keys.thumbprint()));
-    let old = handoffs(&wire, &inbox);
+    let old = handoffs(&mut world, &wire, &inbox).await;
     let [first, second] = old.as_slice() else { panic!("{} handoffs", old.len()) };
     // The receipt for a replayed message: what it says, and that the vault stayed as it was.
     let replay = async |world: &mut World, message: &[u8]| {

@@ -113,7 +113,7 @@ async fn nobody_but_the_agent_changes_what_a_person_is_shown() {
     desk.connect(&world.daemon.invite(ALICE.mail).unwrap(), ALICE).await;
     other.connect(&world.daemon.invite(ANA.mail).unwrap(), ANA).await;
     let (topics, agent, stranger) = (topics(&world), agent_keys(&world), Keys::generate());
-    let (alices, anas) = (device_keys(&desk.keys).await, device_keys(&other.keys).await);
+    let (alices, anas) = (device_keys(&desk.keys), device_keys(&other.keys));
     let (inbox, outbox) = (topics.inbox(&alices.thumbprint()), topics.outbox(&alices.thumbprint()));
     let before = shown(&taken_in(&mut desk).await);
     desk.notices();
@@ -122,7 +122,7 @@ async fn nobody_but_the_agent_changes_what_a_person_is_shown() {
     lapse(&world, ANA).await;
     other.screen(Screen::Reconnect).await;
 
-    let handoff = handoffs(&wire, &inbox).remove(0);
+    let handoff = handoffs(&mut world, &wire, &inbox).await.remove(0);
     let jti = serde_json::from_value(parts(&handoff).0["jti"].clone()).unwrap();
     let as_agent = json!({"iss": agent.thumbprint(), "kid": agent.thumbprint()});
     let mut attacks: Vec<Vec<u8>> =
@@ -164,7 +164,7 @@ async fn a_forged_message_planted_at_the_broker_changes_nothing_at_a_start() {
     let serving = world.daemon.serve().await.unwrap();
     let mut desk = world.desk();
     desk.connect(&world.daemon.invite(ALICE.mail).unwrap(), ALICE).await;
-    let alices = device_keys(&desk.keys).await;
+    let alices = device_keys(&desk.keys);
     let outbox = topics(&world).outbox(&alices.thumbprint());
     for message in every_kind(uuid::Uuid::new_v4()) {
         let forged =
@@ -198,7 +198,7 @@ async fn what_the_agent_said_once_neither_brings_a_banner_back_nor_hides_a_lapse
     desk.notices();
 
     // Told by a broker that kept it all, in any order: a receipt, a lapse, the end of it.
-    let (topics, agent, keys) = (topics(&world), agent_keys(&world), device_keys(&desk.keys).await);
+    let (topics, agent, keys) = (topics(&world), agent_keys(&world), device_keys(&desk.keys));
     let device = keys.thumbprint();
     let outbox = topics.outbox(&device);
     let well = shown(&taken_in(&mut desk).await);
@@ -268,7 +268,7 @@ async fn a_forged_presence_is_a_hint_that_never_signs_anybody_out_or_in() {
     desk.connect(&world.daemon.invite(ALICE.mail).unwrap(), ALICE).await;
     taken_in(&mut desk).await;
     let topics = topics(&world);
-    let inbox = topics.inbox(&device_keys(&desk.keys).await.thumbprint());
+    let inbox = topics.inbox(&device_keys(&desk.keys).thumbprint());
     let presence = topics.presence(topics.agent());
 
     // "Offline" while it is there: the companion asks, and the answer is what counts.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use valetkey_companion::pairing::Entry;
 use valetkey_companion::view::Screen;
-use valetkey_companion::{Command, KeyStore as _};
+use valetkey_companion::Command;
 use valetkey_handoff::message::Messages as _;
 use valetkey_handoff::{Invite, Keys, Presence, ToAgent, ToDevice, Topic, Topics, open, open_enroll};
 use valetkey_tests::broker::Recorded;
@@ -67,7 +67,7 @@ async fn the_broker_sees_presence_and_signed_age_files_and_each_lapse_is_told_on
     let agent: Value = serde_json::from_slice(&agent).unwrap();
     let reader = Reader {
         agent: Keys::from_secret_json(agent["keys"].as_str().unwrap()).unwrap(),
-        device: Entry::open(&desk.keys.load().await.unwrap().unwrap()).unwrap().0,
+        device: Entry::open(&desk.keys.entries().pop().unwrap()).unwrap().0,
         invite: Invite::parse(&link).unwrap(),
     };
     desk.stop().await;

@@ -153,12 +153,12 @@ impl Running {
                 Some(command) = commands.recv() => Event::Command(command),
                 () = timer => Event::Tick,
             };
-            self.handle(event).await;
+            self.handle(event);
         }
         self.hands.stop().await;
     }
 
-    async fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let now = self.clock.now();
         let (state, effects) = step(std::mem::take(&mut self.state), event, now);
         self.state = state;
@@ -170,7 +170,7 @@ impl Running {
             changed
         });
         for effect in effects {
-            self.hands.perform(effect, &view).await;
+            self.hands.perform(effect, &view);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use valetkey_entra::person::Expected;
 use valetkey_handoff::Invite;
 
@@ -38,6 +38,10 @@ pub(crate) struct Hands {
     session: Option<Session>,
     loading: bool,
     pairing: bool,
+    /// What was agreed to while the disk was still being read.
+    agreed: Option<String>,
+    /// A pairing that has ended and is being removed; nothing else begins on the disk before that.
+    leaving: Option<JoinHandle<()>>,
     sign_in: Option<RunningSignIn>,
 }
 
@@ -67,6 +71,8 @@ impl Hands {
             session: None,
             loading: false,
             pairing: false,
+            agreed: None,
+            leaving: None,
             sign_in: None,
         }
     }
@@ -75,10 +81,13 @@ impl Hands {
     pub fn load(&mut self) {
         if let Some(session) = &self.session {
             let _ = self.events.send(session.facts());
-        } else if !self.loading {
+        } else if !self.loading && !self.pairing {
             self.loading = true;
-            let options = self.options.clone();
-            self.spawn(async move { Done::Loaded(session::load(&options).await) });
+            let (options, leaving) = (self.options.clone(), self.leaving.take());
+            self.spawn(async move {
+                ended(leaving).await;
+                Done::Loaded(session::load(&options).await)
+            });
         }
     }
 
@@ -99,7 +108,7 @@ impl Hands {
         Some(match done {
             Done::Loaded(loaded) => {
                 self.loading = false;
-                match (loaded, &self.session) {
+                let event = match (loaded, &self.session) {
                     (Err(pairing), _) => Event::Loaded { pairing, delivery: None, notified: None },
                     (Ok(loaded), None) => {
                         let facts = loaded.facts();
@@ -116,7 +125,11 @@ impl Hands {
                         tokio::spawn(loaded.stop());
                         session.facts()
                     }
+                };
+                if let Some(agreed) = self.agreed.take() {
+                    self.pair(&agreed);
                 }
+                event
             }
             Done::InviteRead(Err(problem)) => Event::InviteRead(Err(problem)),
             Done::InviteRead(Ok(_)) if self.pairing => {
@@ -144,7 +157,7 @@ impl Hands {
         })
     }
 
-    pub async fn perform(&mut self, effect: Effect, view: &View) {
+    pub fn perform(&mut self, effect: Effect, view: &View) {
         match effect {
             Effect::Load => self.load(),
             Effect::ReadInvite(link) => {
@@ -170,7 +183,7 @@ impl Hands {
             Effect::WithdrawLapse => self.shell(Some(Outlet::Withdraw { id: LAPSE.into() })),
             Effect::SayHello => self.order(Order::SayHello),
             Effect::SendPending => self.order(Order::SendPending),
-            Effect::Unpair { tell } => self.unpair(tell).await,
+            Effect::Unpair { tell } => self.unpair(tell),
             Effect::Discard { generation } => self.with_session(|session| session.discard(generation)),
             Effect::AskDisconnect { account } => self.with_session(|session| {
                 session.disconnect(account, self.options.clock.now());
@@ -189,6 +202,7 @@ impl Hands {
         if let Some(session) = self.session.take() {
             session.stop().await;
         }
+        ended(self.leaving.take()).await;
     }
 
     fn pair(&mut self, agreed: &str) {
@@ -200,17 +214,32 @@ impl Hands {
             let _ = self.events.send(Event::Paired(Err(InviteProblem::Unreadable.into())));
             return;
         };
+        if self.loading {
+            self.agreed = Some(agreed.to_owned());
+            return;
+        }
         self.pairing = true;
         self.sign_in = None;
         let before = self.session.take();
         let pair = Pair { invite, before, options: self.options.clone() };
-        self.spawn(async move { Done::Paired(pair.run().await) });
+        let leaving = self.leaving.take();
+        self.spawn(async move {
+            ended(leaving).await;
+            Done::Paired(pair.run().await)
+        });
     }
 
-    async fn unpair(&mut self, tell: Vec<valetkey_entra::account::AccountId>) {
+    /// On the disk at once, and then done in the background: the agent, the broker and the keyring take their time.
+    fn unpair(&mut self, tell: Vec<valetkey_entra::account::AccountId>) {
         self.sign_in = None;
         if let Some(session) = self.session.take() {
-            session.forget(tell, self.options.keys.as_ref()).await;
+            session.change(|pairing| pairing.leaving = true);
+            let before = self.leaving.take();
+            let keys = Arc::clone(&self.options.keys);
+            self.leaving = Some(tokio::spawn(async move {
+                ended(before).await;
+                session.forget(tell, keys).await;
+            }));
         }
     }
 
@@ -273,6 +302,12 @@ impl Hands {
         tokio::spawn(async move {
             let _ = done.send(work.await);
         });
+    }
+}
+
+async fn ended(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        let _ = task.await;
     }
 }
 

@@ -11,6 +11,7 @@ mod courier;
 mod currency;
 mod durable;
 mod hands;
+mod held;
 mod invite;
 mod keeper;
 pub mod keystore;
@@ -32,7 +33,7 @@ pub mod view;
 
 pub use command::{Command, InviteLink};
 pub use controller::{Companion, Handle, Options, Way};
-pub use keystore::{KeyFile, KeyStore, KeyStoreError, MemoryKeyStore, OsKeyring};
+pub use keystore::{EntryName, KeyFile, KeyStore, KeyStoreError, MemoryKeyStore, OsKeyring};
 pub use outlet::Outlet;
 pub use texts::Language;
 pub use valetkey_link::Clock;

@@ -44,6 +44,9 @@ pub struct Pairing {
     generation: u64,
     /// The lapse that the person was notified of.
     pub notified: Option<NotifiedLapse>,
+    /// The person has ended it. Whatever is left of it is removed, now or at the next start.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +62,7 @@ pub struct NotifiedLapse {
 }
 
 /// The pairing and the file it is kept in: what is in memory is on the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PairingFile {
     path: PathBuf,
     pairing: Pairing,
@@ -98,6 +101,7 @@ impl PairingFile {
             pinned: None,
             generation: 0,
             notified: None,
+            leaving: false,
         };
         let file = Self { path: dir.join(FILE), pairing };
         file.save(&file.pairing)?;
@@ -123,6 +127,11 @@ impl PairingFile {
     pub fn next_generation(&mut self) -> Result<u64, PairingError> {
         self.change(|pairing| pairing.generation += 1)?;
         Ok(self.pairing.generation)
+    }
+
+    /// Where it is kept.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// Removes the file. What is in memory must not be used any more.

@@ -47,6 +47,22 @@ pub enum KeysProblem {
     /// The organisation's policy file does not allow the assistant of the pairing; the keys are not even asked for.
     #[error("pairing-forbidden")]
     Forbidden,
+    /// Another companion works with the same data directory; who, where that can be read.
+    #[error("in-use")]
+    InUse(Option<Holder>),
+}
+
+/// The companion that holds a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub program: Program,
+    pub pid: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    App,
+    Terminal,
 }
 
 /// Why a sign-in ended without a handoff. Cancelling, and saying no on the consent page, are not among them: they are not

@@ -5,7 +5,7 @@ use url::Url;
 use uuid::Uuid;
 use valetkey_entra::account::AccountId;
 
-use crate::problem::{Distrust, InviteProblem, KeysProblem, Problem, SignInProblem};
+use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 use crate::state::{
     Account, Activity, Assistant, Delivery, Flow, Happening, Health, LinkProblem, LinkState, Offer, Pairing,
     Pinned, SignInLink, State,
@@ -137,6 +137,7 @@ fn down(state: State, reason: LinkProblem) -> State {
 }
 
 /// Every screen, and every refusal, by a name for its snapshot.
+#[expect(clippy::too_many_lines, reason = "one entry a state; splitting would only hide which are missing")]
 pub(crate) fn all() -> Vec<(&'static str, State)> {
     let administrator = || ("admin-consent".to_owned(), vec![90_094]);
     vec![
@@ -196,6 +197,16 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
             "pairing_forbidden",
             State {
                 pairing: Pairing::NoKeys { problem: KeysProblem::Forbidden, since: now() },
+                ..State::default()
+            },
+        ),
+        (
+            "in_use",
+            State {
+                pairing: Pairing::NoKeys {
+                    problem: KeysProblem::InUse(Some(Holder { program: Program::Terminal, pid: 4711 })),
+                    since: now(),
+                },
                 ..State::default()
             },
         ),

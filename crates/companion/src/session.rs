@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use valetkey_entra::account::AccountId;
-use valetkey_handoff::{Invite, Keys, Presence, Sensitive};
+use valetkey_entra::secret::Secret;
+use valetkey_handoff::{Invite, Keys, Presence, Sensitive, Thumbprint};
 use valetkey_link::{Link, Password, Publish, Retain, Settings};
 
 use crate::controller::Options;
 use crate::courier::{Courier, Order, farewell};
+use crate::held::{Held, NotHeld};
 use crate::keeper::Keeper;
-use crate::keystore::{KeyStore, KeyStoreError};
+use crate::keystore::{EntryName, KeyStore, KeyStoreError};
 use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, NotifiedLapse, Pairing as Facts, PairingError, PairingFile, PinnedAccount};
 use crate::policy::Policies;
@@ -26,38 +28,91 @@ pub(crate) struct Session {
     pub heard: mpsc::UnboundedReceiver<Event>,
     link: Link,
     orders: mpsc::UnboundedSender<Order>,
+    held: Held,
 }
 
 /// Reads what is on the disk and in the keyring, and connects. Without a pairing the keyring is not even asked.
 pub(crate) async fn load(options: &Options) -> Result<Session, Pairing> {
-    let failed = |problem| Pairing::NoKeys { problem, since: options.clock.now() };
-    let file = match PairingFile::load(&options.data_dir) {
-        Ok(Some(file)) => file,
-        Ok(None) => return Err(Pairing::Missing),
-        Err(error) => {
+    match take_up(options).await {
+        Ok(Some(session)) => Ok(session),
+        Ok(None) => Err(Pairing::Missing),
+        Err(problem) => Err(Pairing::NoKeys { problem, since: options.clock.now() }),
+    }
+}
+
+async fn take_up(options: &Options) -> Result<Option<Session>, KeysProblem> {
+    let read = || {
+        PairingFile::load(&options.data_dir).map_err(|error| {
             tracing::error!(%error, "the pairing cannot be used");
-            return Err(failed(KeysProblem::Unreadable));
-        }
+            KeysProblem::Unreadable
+        })
     };
+    // Without a pairing there is nothing to hold, and the directory is not made.
+    if read()?.is_none() {
+        return Ok(None);
+    }
+    let held = Held::take(&options.data_dir).await.map_err(|error| not_held(&error))?;
+    // As it is now that nobody else changes it.
+    let Some(file) = read()? else { return Ok(None) };
+    if file.get().leaving {
+        remove_all(&file, options.keys.as_ref()).await;
+        return Ok(None);
+    }
     match Policies::read(options.policy_file.as_deref()) {
         Ok(policy) if policy.allow_pairing(file.get()) => {}
-        Ok(_) => return Err(failed(KeysProblem::Forbidden)),
+        Ok(_) => return Err(KeysProblem::Forbidden),
         Err(error) => {
             tracing::error!(%error, "no assistant is served until the policy file is mended");
-            return Err(failed(KeysProblem::Forbidden));
+            return Err(KeysProblem::Forbidden);
         }
     }
-    let entry = options.keys.load().await.map_err(|error| failed(keys_problem(error)))?;
-    let (keys, password) = entry.as_ref().and_then(Entry::open).ok_or(failed(KeysProblem::Unreadable))?;
-    if keys.thumbprint() != file.get().device {
-        return Err(failed(KeysProblem::Unreadable));
-    }
+    let (keys, password) = keys_of(&file.get().device, options.keys.as_ref()).await?;
     let outbox = Outbox::open(&options.data_dir).map_err(|error| {
         tracing::error!(%error, "the outbox cannot be used");
-        failed(KeysProblem::Unreadable)
+        KeysProblem::Unreadable
     })?;
     let keeper = Keeper::new(keys, file, outbox);
-    Session::start(keeper, password, options).map_err(|_| failed(KeysProblem::Unreadable))
+    Session::start(keeper, held, password, options).map(Some).map_err(|_| KeysProblem::Unreadable)
+}
+
+type Secrets = (Keys, Option<Sensitive<String>>);
+
+/// The keys of this device; what is still in the unnamed entry is moved to its own.
+async fn keys_of(device: &Thumbprint, store: &dyn KeyStore) -> Result<Secrets, KeysProblem> {
+    let open = |entry: &Secret| {
+        let opened = Entry::open(entry).filter(|(keys, _)| keys.thumbprint() == *device);
+        opened.ok_or(KeysProblem::Unreadable)
+    };
+    let own = EntryName::Device(device.clone());
+    if let Some(entry) = store.load(own.clone()).await.map_err(keys_problem)? {
+        return open(&entry);
+    }
+    let entry = store.load(EntryName::Unnamed).await.map_err(keys_problem)?;
+    let entry = entry.ok_or(KeysProblem::Unreadable)?;
+    let opened = open(&entry)?;
+    match store.store(own, entry).await {
+        Ok(()) => forget_keys(vec![EntryName::Unnamed], store).await,
+        Err(error) => tracing::warn!(%error, "the keys stay where they were for now"),
+    }
+    Ok(opened)
+}
+
+/// For entries that no pairing stands on any more. One that is left over is of no use to anybody.
+async fn forget_keys(names: Vec<EntryName>, store: &dyn KeyStore) {
+    for name in names {
+        if let Err(error) = store.delete(name).await {
+            tracing::warn!(%error, "keys that are not needed any more could not be removed from the keyring");
+        }
+    }
+}
+
+/// What is on this computer of a pairing that has ended.
+async fn remove_all(file: &PairingFile, store: &dyn KeyStore) {
+    let removed = Outbox::open(file.dir()).and_then(|mut outbox| outbox.clear());
+    if let Err(error) = removed.map_err(PairingError::from).and_then(|()| file.forget()) {
+        tracing::error!(%error, "not everything of the pairing could be removed");
+    }
+    forget_keys(vec![EntryName::Device(file.get().device.clone()), EntryName::Unnamed], store).await;
 }
 
 /// Pairing with the agent of an invite that the person has agreed to.
@@ -71,23 +126,37 @@ pub(crate) struct Pair {
 impl Pair {
     /// New keys for every pairing: a device is known to one agent only. When it fails early, what was there before goes on.
     pub async fn run(self) -> Result<Session, (Problem, Option<Session>)> {
+        let held = match &self.before {
+            Some(_) => None,
+            None => match Held::take(&self.options.data_dir).await {
+                Ok(held) => Some(held),
+                Err(error) => return Err((in_the_way(&error), None)),
+            },
+        };
         let keys = Keys::generate();
+        let name = EntryName::Device(keys.thumbprint());
         let stored = match Entry::new(&keys, &self.invite.broker).to_secret() {
-            Some(entry) => self.options.keys.store(entry).await.map_err(|error| keys_problem(error).into()),
+            Some(entry) => {
+                self.options.keys.store(name, entry).await.map_err(|error| keys_problem(error).into())
+            }
             None => Err(Problem::CannotSave),
         };
         match stored {
-            Ok(()) => self.replace(keys).await.map_err(|problem| (problem, None)),
+            Ok(()) => self.replace(held, keys).await.map_err(|problem| (problem, None)),
             Err(problem) => Err((problem, self.before)),
         }
     }
 
-    async fn replace(self, keys: Keys) -> Result<Session, Problem> {
+    async fn replace(self, held: Option<Held>, keys: Keys) -> Result<Session, Problem> {
         let Self { invite, before, options } = self;
+        let mut held = held;
         if let Some(before) = before {
             let accounts = before.keeper.pairing().get().given_up_for(&invite);
-            before.leave(accounts).await;
+            held = Some(before.leave(accounts).await);
         }
+        let held = held.ok_or(Problem::CannotSave)?;
+        let earlier = PairingFile::load(&options.data_dir).ok().flatten();
+        let earlier = earlier.map(|file| EntryName::Device(file.get().device.clone()));
         let files = || -> Result<Keeper, Box<dyn std::error::Error>> {
             let mut outbox = Outbox::open(&options.data_dir)?;
             outbox.clear()?;
@@ -100,13 +169,18 @@ impl Pair {
             tracing::error!(%error, "the pairing could not be saved");
             Problem::CannotSave
         })?;
-        Session::start(keeper, invite.broker.password.clone(), &options)
+        // From here on the pairing file names the new keys. A keyring that hangs now keeps nobody waiting.
+        let (store, unused) =
+            (Arc::clone(&options.keys), earlier.into_iter().chain([EntryName::Unnamed]).collect());
+        tokio::spawn(async move { forget_keys(unused, store.as_ref()).await });
+        Session::start(keeper, held, invite.broker.password.clone(), &options)
     }
 }
 
 impl Session {
     fn start(
         keeper: Keeper,
+        held: Held,
         password: Option<Sensitive<String>>,
         options: &Options,
     ) -> Result<Self, Problem> {
@@ -120,7 +194,7 @@ impl Session {
         let (tell, heard) = mpsc::unbounded_channel();
         let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), tell);
         tokio::spawn(courier.run(link_events, taken));
-        Ok(Self { keeper, heard, link, orders })
+        Ok(Self { keeper, heard, link, orders, held })
     }
 
     /// What the heart must know of it.
@@ -169,23 +243,19 @@ impl Session {
         self.link.stop().await;
     }
 
-    async fn leave(self, accounts: Vec<AccountId>) {
+    async fn leave(self, accounts: Vec<AccountId>) -> Held {
         farewell(&self.orders, accounts).await;
         self.link.stop().await;
+        self.held
     }
 
-    /// Leaves nothing behind on this computer; the agent is asked, as far as it can be reached now.
-    pub async fn forget(self, accounts: Vec<AccountId>, keys: &dyn KeyStore) {
+    /// Leaves nothing behind on this computer; the agent is asked, as far as it can be reached now. Only after
+    /// [`Pairing::leaving`](Facts::leaving) is on the disk: should the program end meanwhile, the next start goes on.
+    pub async fn forget(self, accounts: Vec<AccountId>, keys: Arc<dyn KeyStore>) {
         let keeper = Arc::clone(&self.keeper);
-        self.leave(accounts).await;
-        let forgotten =
-            keeper.outbox().clear().map_err(PairingError::from).and_then(|()| keeper.pairing().forget());
-        if let Err(error) = forgotten {
-            tracing::error!(%error, "not everything of the pairing could be removed");
-        }
-        if let Err(error) = keys.delete().await {
-            tracing::error!(%error, "the keys could not be removed from the keyring");
-        }
+        let _held = self.leave(accounts).await;
+        let file = keeper.pairing().clone();
+        remove_all(&file, keys.as_ref()).await;
     }
 }
 
@@ -207,6 +277,24 @@ fn settings(
     settings.birth = Some(presence(Presence::Online));
     settings.last_will = Some(presence(Presence::Offline));
     Ok(settings)
+}
+
+fn not_held(error: &NotHeld) -> KeysProblem {
+    match error {
+        NotHeld::By(holder) => KeysProblem::InUse(*holder),
+        NotHeld::Io(error) => {
+            tracing::error!(%error, "the data directory cannot be used");
+            KeysProblem::Unreadable
+        }
+    }
+}
+
+/// For somebody who has no pairing yet.
+fn in_the_way(error: &NotHeld) -> Problem {
+    match not_held(error) {
+        problem @ KeysProblem::InUse(_) => problem.into(),
+        _ => Problem::CannotSave,
+    }
 }
 
 fn keys_problem(error: KeyStoreError) -> KeysProblem {

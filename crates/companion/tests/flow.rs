@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use common::{Agent, CLIENT_ID, Person, account_state, terms};
+use common::{Agent, Bench, CLIENT_ID, Person, account_state, terms};
 use valetkey_companion::view::{ActionId, Screen};
 use valetkey_companion::{Clock, Command, Outlet, Way};
 use valetkey_handoff::Code;
@@ -11,24 +11,16 @@ use valetkey_handoff::message::{AuthExpired, Health};
 use valetkey_link::Event;
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::http_sign_in;
-use valetkey_tests::tenant::{ALICE, ANA, BOB, Tenant};
+use valetkey_tests::tenant::{ALICE, ANA, BOB};
 
 mod common;
-
-async fn parts() -> (Tenant, Broker) {
-    let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
-    (tenant.unwrap(), broker.unwrap())
-}
 
 /// Shows J1, J2, J4, J5, L2, M4.
 #[tokio::test]
 async fn from_the_invite_to_the_assistants_receipt() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ANA.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
+    let mut bench = Bench::of(ANA).await;
+    let url = bench.agree().await;
+    let Bench { agent, person, .. } = &mut bench;
     let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
     assert_eq!(query["scope"], "User.Read Mail.Read Calendars.Read offline_access openid profile");
     assert_eq!((query["code_challenge_method"].as_str(), query["login_hint"].as_str()), ("S256", ANA.mail));
@@ -63,16 +55,9 @@ async fn from_the_invite_to_the_assistants_receipt() {
 /// Shows J6, J7.
 #[tokio::test]
 async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
-    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
-    let (header, body, _) = agent.next_handoff().await;
-    agent.say_stored(&header, &body);
-    person.until_screen(Screen::Connected).await;
+    let mut bench = Bench::of(ALICE).await;
+    let (_, body) = bench.connect().await;
+    let Bench { agent, person, .. } = &mut bench;
 
     for _ in 0..2 {
         agent.say(AuthExpired {
@@ -92,12 +77,7 @@ async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
     // Companion restarted while it is lapsed: the state tells it again, and nobody is notified twice.
     person.stop().await;
     person.start();
-    loop {
-        if let (_, ToAgent::Hello(_), _) = agent.next().await {
-            agent.say_state(vec![account_state(&body, 1, Health::ReconnectNeeded, Some("revoked"))]);
-            break;
-        }
-    }
+    agent.answer_hello(vec![account_state(&body, 1, Health::ReconnectNeeded, Some("revoked"))]).await;
     person.until_screen(Screen::Reconnect).await;
     person.send(Command::Reconnect);
     person.send(Command::Reconnect);
@@ -131,14 +111,9 @@ async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
 /// Shows J5, J8: nothing lost, nothing doubled.
 #[tokio::test]
 async fn a_companion_that_ends_before_the_receipt_sends_the_same_bytes_again() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
-    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
-    let (header, body, first) = agent.next_handoff().await;
+    let mut bench = Bench::of(ALICE).await;
+    let (header, body, first) = bench.hand_over().await;
+    let Bench { agent, person, .. } = &mut bench;
 
     // As a kill would: nothing is said to anybody.
     drop(person.companion.take());
@@ -156,12 +131,9 @@ async fn a_companion_that_ends_before_the_receipt_sends_the_same_bytes_again() {
 /// Shows J8.
 #[tokio::test]
 async fn an_assistant_that_is_offline_gets_the_sign_in_when_it_is_back() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
+    let mut bench = Bench::of(ALICE).await;
+    let url = bench.agree().await;
+    let Bench { tenant: _tenant, broker, mut agent, mut person, .. } = bench;
     // Its first hello comes after the pairing, so that what follows is only about the handoff.
     assert!(matches!(agent.next().await, (_, ToAgent::Hello(_), _)));
     let (keys, invite, device) = agent.stop().await;
@@ -183,12 +155,9 @@ async fn an_assistant_that_is_offline_gets_the_sign_in_when_it_is_back() {
 /// Shows M3: nothing is sent for somebody else.
 #[tokio::test]
 async fn a_wrong_account_gets_its_own_page_and_its_own_button_and_binds_nothing() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
+    let mut bench = Bench::of(ALICE).await;
+    let url = bench.agree().await;
+    let Bench { agent, person, .. } = &mut bench;
     let page = http_sign_in(url.as_str(), BOB.username).await.unwrap();
     assert!(page.body.contains("<title>That&#39;s a different account</title>"), "{}", page.body);
     let view = person.until_screen(Screen::WrongAccount).await;
@@ -208,16 +177,9 @@ async fn a_wrong_account_gets_its_own_page_and_its_own_button_and_binds_nothing(
 /// Shows J8.
 #[tokio::test]
 async fn a_locked_keyring_loses_nothing() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
-    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
-    let (header, body, _) = agent.next_handoff().await;
-    agent.say_stored(&header, &body);
-    person.until_screen(Screen::Connected).await;
+    let mut bench = Bench::of(ALICE).await;
+    let (_, body) = bench.connect().await;
+    let Bench { agent, person, .. } = &mut bench;
     person.stop().await;
 
     person.keys.lock(true);
@@ -229,12 +191,7 @@ async fn a_locked_keyring_loses_nothing() {
     );
     person.keys.lock(false);
     person.send(Command::Retry);
-    loop {
-        if let (_, ToAgent::Hello(_), _) = agent.next().await {
-            agent.say_state(vec![account_state(&body, 1, Health::Connected, None)]);
-            break;
-        }
-    }
+    agent.answer_hello(vec![account_state(&body, 1, Health::Connected, None)]).await;
     person.until_screen(Screen::Connected).await;
     person.stop().await;
 }
@@ -242,13 +199,11 @@ async fn a_locked_keyring_loses_nothing() {
 /// Shows H20.
 #[tokio::test]
 async fn a_device_code_is_shown_with_its_warning_and_can_be_cancelled() {
-    let (tenant, broker) = parts().await;
-    let agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
     let mut person = Person::new();
     person.way = Way::DeviceCode;
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let page = person.browser_opens().await;
+    let mut bench = Bench::with(ALICE, person).await;
+    let page = bench.agree().await;
+    let Bench { tenant, person, .. } = &mut bench;
     assert!(page.as_str().starts_with(&tenant.origin), "{page}");
     let view = person.until_screen(Screen::Waiting).await;
     assert!(view.headline.starts_with("Enter the code "), "{}", view.headline);
@@ -260,16 +215,9 @@ async fn a_device_code_is_shown_with_its_warning_and_can_be_cancelled() {
 
 #[tokio::test]
 async fn unpairing_tells_the_assistant_and_leaves_nothing() {
-    let (tenant, broker) = parts().await;
-    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
-    let mut person = Person::new();
-    person.start();
-    person.agree_to(&agent.link_of_invite()).await;
-    let url = person.browser_opens().await;
-    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
-    let (header, body, _) = agent.next_handoff().await;
-    agent.say_stored(&header, &body);
-    person.until_screen(Screen::Connected).await;
+    let mut bench = Bench::of(ALICE).await;
+    let (_, body) = bench.connect().await;
+    let Bench { agent, person, .. } = &mut bench;
     person.send(Command::Unpair);
     person.until_screen(Screen::NotPaired).await;
     loop {

@@ -6,21 +6,26 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use valetkey_entra::secret::Secret;
 
-use super::{KeyStore, KeyStoreError};
+use super::{EntryName, KeyStore, KeyStoreError};
 
-/// Clones share one entry. It can be told to behave like a locked keyring.
+/// Clones share their entries. It can be told to behave like a locked keyring.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryKeyStore(Arc<Mutex<Inside>>);
 
 #[derive(Debug, Default)]
 struct Inside {
-    entry: Option<Secret>,
+    entries: Vec<(EntryName, Secret)>,
     locked: bool,
 }
 
 impl MemoryKeyStore {
     pub fn lock(&self, locked: bool) {
         self.inside().locked = locked;
+    }
+
+    /// All that is in it, the latest last.
+    pub fn entries(&self) -> Vec<Secret> {
+        self.inside().entries.iter().map(|(_, entry)| entry.clone()).collect()
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -34,21 +39,27 @@ impl MemoryKeyStore {
 }
 
 impl KeyStore for MemoryKeyStore {
-    fn load(&self) -> BoxFuture<'_, Result<Option<Secret>, KeyStoreError>> {
-        async { Ok(self.open()?.entry.clone()) }.boxed()
+    fn load(&self, name: EntryName) -> BoxFuture<'_, Result<Option<Secret>, KeyStoreError>> {
+        async move {
+            let inside = self.open()?;
+            Ok(inside.entries.iter().find(|(known, _)| *known == name).map(|(_, entry)| entry.clone()))
+        }
+        .boxed()
     }
 
-    fn store(&self, entry: Secret) -> BoxFuture<'_, Result<(), KeyStoreError>> {
-        async {
-            self.open()?.entry = Some(entry);
+    fn store(&self, name: EntryName, entry: Secret) -> BoxFuture<'_, Result<(), KeyStoreError>> {
+        async move {
+            let mut inside = self.open()?;
+            inside.entries.retain(|(known, _)| *known != name);
+            inside.entries.push((name, entry));
             Ok(())
         }
         .boxed()
     }
 
-    fn delete(&self) -> BoxFuture<'_, Result<(), KeyStoreError>> {
-        async {
-            self.open()?.entry = None;
+    fn delete(&self, name: EntryName) -> BoxFuture<'_, Result<(), KeyStoreError>> {
+        async move {
+            self.open()?.entries.retain(|(known, _)| *known != name);
             Ok(())
         }
         .boxed()

@@ -3,7 +3,7 @@
 use valetkey_entra::refusal::Reason;
 
 use super::{AccountStatus, AdminRequest, Button, Label, Step, Text};
-use crate::problem::{Distrust, InviteProblem, KeysProblem, Problem, SignInProblem};
+use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 
 #[allow(clippy::too_many_lines)] // One line a text; splitting would only hide which are missing.
 pub(super) fn say(text: Text<'_>) -> String {
@@ -239,6 +239,10 @@ fn what(problem: &Problem) -> String {
             KeysProblem::Unavailable => "This computer has no keyring",
             KeysProblem::Unreadable => "Valet Key's own records can't be read",
             KeysProblem::Forbidden => "Your organisation no longer allows this assistant",
+            KeysProblem::InUse(Some(Holder { program: Program::Terminal, .. })) => {
+                "Valet Key is at work in a terminal"
+            }
+            KeysProblem::InUse(_) => "Valet Key is running already",
         }
         .into(),
         Problem::SignIn(problem) => sign_in_what(problem),
@@ -300,6 +304,16 @@ fn remedy(problem: &Problem) -> String {
             KeysProblem::Forbidden => {
                 "Nothing is sent to it. Ask your administrator which assistants are allowed."
             }
+            KeysProblem::InUse(Some(Holder { program, pid })) => {
+                let name = match program {
+                    Program::App => "Valet Key",
+                    Program::Terminal => "valetkey-cli",
+                };
+                return format!(
+                    "Use that one, or end it ({name}, process {pid}); this one goes on by itself then."
+                );
+            }
+            KeysProblem::InUse(None) => "Use that one, or end it; this one goes on by itself then.",
         }
         .into(),
         Problem::SignIn(problem) => sign_in_remedy(problem),

@@ -20,6 +20,9 @@ use valetkey_handoff::{
     Terms, ToAgent, ToDevice, Topic, Topics, open, open_enroll, seal,
 };
 use valetkey_link::{Event, Events, Link, Publish, Retain, Settings};
+use valetkey_tests::broker::{Broker, BrokerOptions};
+use valetkey_tests::http_sign_in;
+use valetkey_tests::tenant::{Tenant, User};
 
 /// What a test waits for at most. Everything here is on one machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -170,6 +173,12 @@ impl Agent {
         self.say(Receipt { of: header.jti, generation: header.generation, account: None, outcome });
     }
 
+    /// Waits for the question how things are, and answers it.
+    pub async fn answer_hello(&mut self, accounts: Vec<AccountState>) {
+        while !matches!(self.next().await, (_, ToAgent::Hello(_), _)) {}
+        self.say_state(accounts);
+    }
+
     pub fn say_state(&mut self, accounts: Vec<AccountState>) {
         let answers = self.hello.take();
         self.say(State { accounts, at: Timestamp::now(), answers });
@@ -205,6 +214,50 @@ fn settings(broker: &str, keys: &Keys, topics: &Topics) -> Settings {
     settings
 }
 
+/// The whole way: a practice tenant, a broker, an agent with an invite for somebody, and that somebody's companion, started.
+pub struct Bench {
+    pub tenant: Tenant,
+    pub broker: Broker,
+    pub agent: Agent,
+    pub person: Person,
+    user: User,
+}
+
+impl Bench {
+    pub async fn of(user: User) -> Self {
+        Self::with(user, Person::new()).await
+    }
+
+    pub async fn with(user: User, mut person: Person) -> Self {
+        let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
+        let (tenant, broker) = (tenant.unwrap(), broker.unwrap());
+        let agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", user.mail));
+        person.start();
+        Self { tenant, broker, agent, person, user }
+    }
+
+    /// The person agrees to the invite; the address that the browser is opened with.
+    pub async fn agree(&mut self) -> Url {
+        self.person.agree_to(&self.agent.link_of_invite()).await;
+        self.person.browser_opens().await
+    }
+
+    /// From agreeing to what the agent gets.
+    pub async fn hand_over(&mut self) -> (Header, CacheUpdated, Digest) {
+        let url = self.agree().await;
+        http_sign_in(url.as_str(), self.user.username).await.unwrap();
+        self.agent.next_handoff().await
+    }
+
+    /// From agreeing to "Connected".
+    pub async fn connect(&mut self) -> (Header, CacheUpdated) {
+        let (header, body, _) = self.hand_over().await;
+        self.agent.say_stored(&header, &body);
+        self.person.until_screen(Screen::Connected).await;
+        (header, body)
+    }
+}
+
 /// A companion whose shell is the test.
 pub struct Person {
     pub companion: Option<Handle>,
@@ -214,6 +267,8 @@ pub struct Person {
     pub clock: Clock,
     pub way: Way,
     pub policy: Option<std::path::PathBuf>,
+    /// In place of `keys`.
+    pub other_keys: Option<Arc<dyn KeyStore>>,
 }
 
 impl Person {
@@ -225,7 +280,16 @@ impl Person {
         let dir = tempfile::tempdir().unwrap();
         let outlets = mpsc::unbounded_channel().1;
         let way = Way::Browser { port: None };
-        Self { companion: None, outlets, keys: MemoryKeyStore::default(), dir, clock, way, policy: None }
+        Self {
+            companion: None,
+            outlets,
+            keys: MemoryKeyStore::default(),
+            dir,
+            clock,
+            way,
+            policy: None,
+            other_keys: None,
+        }
     }
 
     /// Starts the program, or starts it again with what it left on the disk and in the keyring.
@@ -234,7 +298,7 @@ impl Person {
         self.outlets = received;
         self.companion = Some(Companion::start(Options {
             data_dir: self.dir.path().to_owned(),
-            keys: Arc::new(self.keys.clone()) as Arc<dyn KeyStore>,
+            keys: self.other_keys.clone().unwrap_or_else(|| Arc::new(self.keys.clone())),
             outlets,
             clock: self.clock.clone(),
             language: Language::English,
