@@ -122,7 +122,8 @@ impl Desk<'_> {
         stop: &CancellationToken,
     ) {
         let mut greeted = false;
-        let mut heartbeat = self.shared.clock.now() + self.shared.heartbeat;
+        let clock = &self.shared.clock;
+        let mut heartbeat = clock.deadline(clock.now() + self.shared.heartbeat);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -148,8 +149,8 @@ impl Desk<'_> {
                     Err(RecvError::Lagged(_)) => self.voice.tell_all(),
                     Err(RecvError::Closed) => return,
                 },
-                () = self.shared.clock.sleep_until(heartbeat) => {
-                    heartbeat = self.shared.clock.now() + self.shared.heartbeat;
+                () = clock.comes(&heartbeat) => {
+                    heartbeat = clock.deadline(clock.now() + self.shared.heartbeat);
                     self.voice.tell_all();
                     self.end_lapsed_invites().await;
                 }
