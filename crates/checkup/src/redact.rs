@@ -56,11 +56,10 @@ impl Redactor {
         if let Some(home) = &self.home {
             text = text.replace(home.as_str(), "~");
         }
+        let mut text = self.without_local_parts(&without_links(&text));
         for (name, number) in &self.names {
-            text = text.replace(name.as_str(), &pseudonym(*number));
+            text = without_word(&text, name, &pseudonym(*number));
         }
-        let text = without_links(&text);
-        let text = self.without_local_parts(&text);
         without_secrets(&text)
     }
 
@@ -89,6 +88,21 @@ impl Redactor {
         }
         out + rest
     }
+}
+
+/// Where the name stands alone, and is no part of another word.
+fn without_word(text: &str, name: &str, instead: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(name) {
+        let (before, after) = (&rest[..at], &rest[at + name.len()..]);
+        let touches = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let alone = !touches(before.chars().next_back()) && !touches(after.chars().next());
+        out += before;
+        out += if alone { instead } else { name };
+        rest = after;
+    }
+    out + rest
 }
 
 fn pseudonym(number: usize) -> String {
@@ -181,6 +195,8 @@ mod tests {
             .with_person("")
             .with_home(Some("/home/ana".into()));
         assert_eq!(redactor.redact("ana maria at /home/ana/.local"), "person-2 at ~/.local");
+        assert_eq!(redactor.redact("ana, not a banana"), "person-1, not a banana");
+        assert_eq!(redactor.redact("ana@contoso.com"), "person-3@contoso.com");
     }
 
     #[test]

@@ -387,9 +387,9 @@ pub(crate) async fn farewell(orders: &mpsc::UnboundedSender<Order>, accounts: Ve
 
 fn link_problem(problem: link::Problem) -> LinkProblem {
     match problem {
-        link::Problem::TlsUntrusted | link::Problem::TlsWrongName | link::Problem::TlsExpired => {
-            LinkProblem::NotSecure
-        }
+        link::Problem::TlsUntrusted => LinkProblem::NotSecure,
+        link::Problem::TlsWrongName => LinkProblem::WrongName,
+        link::Problem::TlsExpired => LinkProblem::Expired,
         link::Problem::Refused(link::Refusal::Unavailable) => LinkProblem::Unreachable,
         link::Problem::Refused(_) => LinkProblem::Refused,
         _ => LinkProblem::Unreachable,
@@ -400,7 +400,7 @@ fn account(id: AccountRef) -> AccountId {
     AccountId { tid: id.tid, oid: id.oid }
 }
 
-fn accounts(state: State) -> Vec<Account> {
+pub(crate) fn accounts(state: State) -> Vec<Account> {
     let health = |health| match health {
         WireHealth::Connected => Health::Connected,
         WireHealth::Retrying => Health::Retrying,

@@ -9,6 +9,7 @@ pub mod command;
 pub mod controller;
 mod courier;
 mod currency;
+pub mod doctor;
 mod durable;
 mod hands;
 mod held;

@@ -99,6 +99,12 @@ impl Outbox {
         Ok(Self { dir, waiting })
     }
 
+    /// The same for somebody who only looks: where nothing was ever kept, nothing is made.
+    pub(crate) fn open_if_there(data_dir: &Path) -> std::io::Result<Self> {
+        let dir = data_dir.join(DIR);
+        if dir.exists() { Self::open(data_dir) } else { Ok(Self { dir, waiting: Vec::new() }) }
+    }
+
     /// Keeps a message, on the disk when this returns, and drops those that it overtakes.
     pub fn add(&mut self, pending: Pending) -> std::io::Result<()> {
         let json = serde_json::to_vec(&pending).map_err(std::io::Error::other)?;

@@ -170,6 +170,8 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ),
         ("no_network", down(heard(Health::Connected), LinkProblem::Unreachable)),
         ("broker_not_secure", down(heard(Health::Connected), LinkProblem::NotSecure)),
+        ("broker_wrong_name", down(heard(Health::Connected), LinkProblem::WrongName)),
+        ("broker_expired", down(heard(Health::Connected), LinkProblem::Expired)),
         ("broker_refused", down(heard(Health::Connected), LinkProblem::Refused)),
         ("reconnect", heard(Health::ReconnectNeeded)),
         ("wrong_account", flow(Flow::WrongAccount { signed_in_as: "bob@fabrikam.example".into() })),

@@ -259,7 +259,7 @@ impl Session {
     }
 }
 
-fn settings(
+pub(crate) fn settings(
     keeper: &Keeper,
     password: Option<Sensitive<String>>,
     ca_file: Option<&Path>,

@@ -196,6 +196,10 @@ pub enum LinkProblem {
     Unreachable,
     /// The secure connection could not be made.
     NotSecure,
+    /// Its certificate is for another name.
+    WrongName,
+    /// Its certificate, or the clock of this computer.
+    Expired,
     /// The broker does not let this device in.
     Refused,
 }

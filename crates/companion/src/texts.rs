@@ -1,6 +1,9 @@
 //! The keys of every sentence a person sees. The words are in one file per language; a language is complete when it
 //! compiles.
 
+use valetkey_checkup::Finding;
+
+use crate::doctor::Check;
 use crate::problem::Problem;
 
 mod english;
@@ -72,6 +75,8 @@ pub enum Text<'a> {
     NoNetwork,
     NoNetworkDetail,
     BrokerNotSecure,
+    BrokerWrongName,
+    BrokerExpired,
     BrokerRefused,
     Reconnect,
     WrongAccount {
@@ -313,6 +318,13 @@ impl Label {
 pub fn say(language: Language, text: Text<'_>) -> String {
     match language {
         Language::English => english::say(text),
+    }
+}
+
+/// What a check of the set-up found, in the person's language.
+pub(crate) fn check(language: Language, check: &Check) -> Finding {
+    match language {
+        Language::English => english::check(check),
     }
 }
 

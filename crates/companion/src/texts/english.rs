@@ -2,6 +2,10 @@
 
 use valetkey_entra::refusal::Reason;
 
+mod doctor;
+
+pub(super) use doctor::check;
+
 use super::{AccountStatus, AdminRequest, Button, Label, Step, Text};
 use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 
@@ -47,6 +51,16 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::BrokerNotSecure => {
             "A secure connection could not be made. If your company's network checks secure traffic, its certificate \
              must be installed on this computer."
+                .into()
+        }
+        Text::BrokerWrongName => {
+            "Another server answers in its place: its certificate is for another name. Nothing was sent; tell whoever \
+             runs your assistant."
+                .into()
+        }
+        Text::BrokerExpired => {
+            "The certificate of the server in between is not valid at this time. Check this computer's date and time; \
+             if they are right, tell whoever runs your assistant."
                 .into()
         }
         Text::BrokerRefused => {

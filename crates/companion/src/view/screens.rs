@@ -137,6 +137,12 @@ impl Painter<'_> {
             LinkState::Down { reason: LinkProblem::NotSecure, .. } => {
                 (Text::NoNetwork, Some(Text::BrokerNotSecure))
             }
+            LinkState::Down { reason: LinkProblem::WrongName, .. } => {
+                (Text::NoNetwork, Some(Text::BrokerWrongName))
+            }
+            LinkState::Down { reason: LinkProblem::Expired, .. } => {
+                (Text::NoNetwork, Some(Text::BrokerExpired))
+            }
             LinkState::Down { reason: LinkProblem::Refused, .. } => {
                 (Text::NoNetwork, Some(Text::BrokerRefused))
             }

@@ -88,6 +88,8 @@ fn offline_asleep_locked_and_no_network_never_look_signed_out() {
         "agent_offline_pending",
         "no_network",
         "broker_not_secure",
+        "broker_wrong_name",
+        "broker_expired",
         "broker_refused",
         "keyring_locked",
         "provider_unreachable",

@@ -59,6 +59,20 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Check this computer's set-up: what works, what does not, and what to do.
+    #[command(
+        after_help = "Examples:\n  valetkey-cli doctor\n  valetkey-cli doctor --report report.txt\n\nExit codes:\n  \
+                      0  everything works, perhaps with warnings\n  1  something does not work\n\nA report holds no \
+                      password, key, sign-in or name, and calls servers by their names. Read it before you send it."
+    )]
+    Doctor {
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Write a report to send to whoever helps (mode 0600); `-` prints it. An existing file is not overwritten.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
     /// Completions for your shell, on standard output.
     Completions { shell: Shell },
 }
@@ -88,7 +102,7 @@ Examples:
 
 Exit codes:
   0  done; for `status`: connected
-  1  it did not work; the reason is on standard error
+  1  it did not work; the reason is on standard error. For `doctor`: something does not work
   2  wrong usage
   3  cancelled, or not agreed to
   4  signed in with a different account than the invite is for

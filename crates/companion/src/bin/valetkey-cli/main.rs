@@ -20,12 +20,14 @@ use args::{Cli, Command, SignIn};
 use terminal::{Exit, Terminal, ask, complain, exit_of, failed, line, open, show_invite, text};
 
 mod args;
+mod doctor;
 mod terminal;
 
 /// Longer than a keyring gets to open and an assistant gets to answer, so that the reason is what is shown.
 const STATUS_WAIT: Duration = Duration::from_secs(45);
 
 fn main() -> ExitCode {
+    valetkey_checkup::keep_quiet("valetkey-cli");
     let cli = Cli::parse();
     if let Command::Completions { shell } = cli.command {
         clap_complete::generate(shell, &mut Cli::command(), "valetkey-cli", &mut std::io::stdout());
@@ -66,7 +68,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         _ => Way::Browser { port: None },
     };
     let (outlets, outlet) = mpsc::unbounded_channel();
-    let companion = Companion::start(Options {
+    let options = Options {
         // The system's holds anyway.
         policy_file: None,
         data_dir,
@@ -77,14 +79,18 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         device_name: device_name(),
         sign_in: way,
         broker_ca: cli.broker_ca,
-    });
+    };
+    if let Command::Doctor { json, report } = cli.command {
+        return doctor::examine(&options, json, report.as_deref()).await;
+    }
+    let companion = Companion::start(options);
     let mut talk = Talk { views: companion.views(), companion, outlet, terminal: Terminal::default() };
     let exit = match cli.command {
         Command::Accept { invite, yes, sign_in } => talk.accept(&invite, yes, sign_in).await,
         Command::Connect { sign_in } => talk.connect(sign_in).await,
         Command::Status { json } => talk.status(json).await,
         Command::Unpair { yes } => talk.unpair(yes).await,
-        Command::Completions { .. } => Ok(Exit::Done),
+        Command::Doctor { .. } | Command::Completions { .. } => Ok(Exit::Done),
     };
     talk.companion.stop().await;
     exit
