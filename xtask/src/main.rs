@@ -1,6 +1,7 @@
 //! `cargo xtask …`: sets the machine up, then does what it was asked.
 
 mod demo;
+mod fuzz;
 mod run;
 mod setup;
 mod test;
@@ -20,6 +21,9 @@ Valet Key's own tasks. Each sets the machine up first (Debian and Ubuntu: instal
   cargo xtask torture  kill, cut the power, fill the disk: break the agent everywhere, and write docs/torture.md
                          --full          the promised counts; otherwise about a tenth
                          --only PART     kills, random, power, faults or callers; writes no page
+  cargo xtask fuzz     attack everything that reads what strangers send, and write docs/fuzz.md
+                         TARGET…         only these; --runs N, or --full for the promised count
+                         --minutes N     each at most so long; --jobs N at once
   cargo xtask setup    only set the machine up
 ";
 
@@ -49,6 +53,7 @@ fn main() -> Result<()> {
             setup::machine()?;
             torture::run(&rest)
         }
+        Some("fuzz") => fuzz::run(&rest),
         None | Some("help" | "--help" | "-h") => {
             run::say(HELP);
             Ok(())

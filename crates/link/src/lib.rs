@@ -35,3 +35,11 @@ pub use settings::{
     Publish, Retain, Settings, SettingsError, Version,
 };
 pub use try_once::try_once;
+
+/// How this crate limits the MQTT library, for what attacks the library with the same limits.
+#[doc(hidden)]
+pub mod limits {
+    pub const IN_FLIGHT: u16 = crate::plan::IN_FLIGHT;
+    pub const MAX_PACKET_V311: usize = crate::session::v311::MAX_PACKET;
+    pub const MAX_PACKET_V5: u32 = crate::DEFAULT_MAX_PACKET;
+}

@@ -12,7 +12,7 @@ use crate::problem::{Phase, Problem, Refusal, from_chain, from_io};
 use crate::settings::{Publish, Retain};
 
 /// The broker cannot be told the largest packet, and the library checks against its own number.
-const MAX_PACKET: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_PACKET: usize = 16 * 1024 * 1024;
 
 pub(crate) struct V311 {
     event_loop: EventLoop,

@@ -1,0 +1,3 @@
+#![no_main]
+
+valetkey_fuzz::target!("control");
