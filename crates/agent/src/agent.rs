@@ -14,6 +14,7 @@ use valetkey_handoff::{Invite, InviteError, InviteSecret, Label, PublicKeys, Ter
 use valetkey_link::Clock;
 
 use crate::account_file::Facts;
+use crate::at_rest::{AtRestError, VaultKey};
 use crate::audit::{Audit, Event};
 use crate::evidence::Evidence;
 use crate::health::{Announcer, Health, Update};
@@ -40,11 +41,19 @@ pub struct AgentOptions {
     pub clock: Clock,
     /// How often each device is told the state of its accounts without asking.
     pub heartbeat: SignedDuration,
+    /// Seals everything that is secret at rest; see [`crate::at_rest`].
+    pub vault_key: Option<VaultKey>,
 }
 
 impl AgentOptions {
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), name: None, clock: Clock::system(), heartbeat: DEFAULT_HEARTBEAT }
+        Self {
+            state_dir: state_dir.into(),
+            name: None,
+            clock: Clock::system(),
+            heartbeat: DEFAULT_HEARTBEAT,
+            vault_key: None,
+        }
     }
 }
 
@@ -91,6 +100,23 @@ pub enum AgentError {
     NoDevice,
 }
 
+impl AgentError {
+    /// What is wrong with the vault's key or with a sealed file, if that is what this is about.
+    pub fn at_rest(&self) -> Option<&AtRestError> {
+        let (Self::StateDir(dir)
+        | Self::Identity(IdentityError::Dir(dir))
+        | Self::Registry(RegistryError::Dir(dir))
+        | Self::Vault(VaultError::Dir(dir))) = self
+        else {
+            return None;
+        };
+        match dir {
+            StateDirError::AtRest(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// An open agent. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Agent(pub(crate) Arc<Shared>);
@@ -117,9 +143,9 @@ pub(crate) struct Shared {
 impl Agent {
     /// Opens the state directory and everything in it. Reads files; touches no network.
     pub fn open(options: AgentOptions) -> Result<Self, AgentError> {
-        let AgentOptions { state_dir, name, clock, heartbeat } = options;
+        let AgentOptions { state_dir, name, clock, heartbeat, vault_key } = options;
         let now = clock.now();
-        let dir = Arc::new(StateDir::open(state_dir)?);
+        let dir = Arc::new(StateDir::open_with(state_dir, vault_key)?);
         let identity = Identity::open(&dir, name.as_ref())?;
         let (registry, registry_aside) = Registry::open(Arc::clone(&dir), now)?;
         let (vault, mut troubles) = Vault::open(Arc::clone(&dir), now)?;
@@ -133,6 +159,10 @@ impl Agent {
         }
         let vault = Arc::new(vault);
         let audit = Arc::new(Audit::start(Arc::clone(&dir), clock.clone()));
+        if dir.newly_sealed() {
+            tracing::info!("the vault is sealed with the given key from now on");
+            audit.record(Event::VaultSealed);
+        }
         let announcer = Arc::new(Announcer::with(Arc::clone(&audit)));
         let http = valetkey_entra::http::client()?;
         let tokens = Tokens::new(Arc::clone(&vault), Arc::clone(&announcer), clock.clone(), http);

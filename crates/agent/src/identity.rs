@@ -5,7 +5,7 @@ use valetkey_handoff::{Keys, Label, Sensitive};
 
 use crate::state_dir::{StateDir, StateDirError};
 
-const FILE: &str = "agent.json";
+pub(crate) const FILE: &str = "agent.json";
 const FORMAT: u32 = 1;
 
 /// The agent's own name and keys.

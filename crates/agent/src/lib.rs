@@ -9,6 +9,7 @@
 
 mod account_file;
 mod agent;
+pub mod at_rest;
 pub mod audit;
 mod evidence;
 mod folder;
@@ -33,6 +34,7 @@ pub use account_file::{AccountFileError, Verdict};
 #[doc(hidden)]
 pub use account_file::AccountFile;
 pub use agent::{Agent, AgentError, AgentOptions, DEFAULT_HEARTBEAT, InviteRequest};
+pub use at_rest::{AtRestError, VaultKey};
 pub use audit::Caller;
 pub use folder::Folder;
 pub use health::{BlockedBy, Condition, Health, HealthChange, Update};

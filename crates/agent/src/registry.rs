@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use valetkey_handoff::{BrokerAccess, InviteId, InviteSecret, Label, PublicKeys, Terms, Thumbprint};
 
+use crate::at_rest::AtRestError;
 use crate::state_dir::{StateDir, StateDirError};
 
 /// Long enough to walk over to the other computer, short enough that a link in an old mail is worthless.
@@ -20,7 +21,7 @@ const LATE: SignedDuration = SignedDuration::from_hours(1);
 /// Spent invites are kept this long, so that a late comer is told why.
 const KEEP_SPENT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-const FILE: &str = "registry.json";
+pub(crate) const FILE: &str = "registry.json";
 const FORMAT: u32 = 1;
 
 /// Gives each device its way into the broker. A broker that all devices share one credential of is a [`SharedAccess`].
@@ -161,7 +162,14 @@ impl Registry {
         }
         let mut aside = None;
         let mut book = Book { format: FORMAT, ..Book::default() };
-        if let Some(bytes) = dir.read(FILE)? {
+        let found = match dir.read(FILE) {
+            Err(StateDirError::AtRest(AtRestError::Damaged { .. })) => {
+                aside = Some(dir.quarantine(dir.root(), FILE, now)?);
+                None
+            }
+            read => read?,
+        };
+        if let Some(bytes) = found {
             match serde_json::from_slice::<Outer>(&bytes) {
                 Ok(Outer { format }) if format > FORMAT => {
                     return Err(RegistryError::Newer { found: format });

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::at_rest::{self, AtRestError, VaultKey};
 use crate::folder::{Folder, Lock};
 
 /// More than any file this crate writes; a larger one is not ours.
@@ -17,7 +18,7 @@ pub(crate) const LOCK: &str = "lock";
 /// How many damaged messages are kept for the operator to look at. They come from the network, so there is an end.
 const MAX_SET_ASIDE: usize = 32;
 /// File name ending of a message that was set aside.
-const MESSAGE: &str = ".message";
+pub(crate) const MESSAGE: &str = ".message";
 
 /// What can be wrong with the directory. The text names the command that mends it where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum StateDirError {
     /// A file larger than [`MAX_FILE`].
     #[error("{path} is larger than {MAX_FILE} bytes")]
     TooLarge { path: PathBuf },
+    /// A sealed file that cannot be used.
+    #[error(transparent)]
+    AtRest(#[from] AtRestError),
     /// The system refused.
     #[error("{doing} {path}: {source}")]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
@@ -52,12 +56,19 @@ pub struct StateDir {
     root: Folder,
     vault: Folder,
     quarantine: Folder,
+    key: Option<VaultKey>,
+    newly_sealed: bool,
     _lock: Lock,
 }
 
 impl StateDir {
     /// Opens `path`, makes it (0700) if it is missing, takes the lock and clears what a crash left half-written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StateDirError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same, sealed at rest with `key`. What is there unsealed is sealed before this returns.
+    pub fn open_with(path: impl AsRef<Path>, key: Option<VaultKey>) -> Result<Self, StateDirError> {
         let root = Folder::open(path.as_ref())?;
         let lock = root.lock(LOCK)?;
         let vault = root.sub_folder("vault")?;
@@ -65,7 +76,25 @@ impl StateDir {
         for folder in [&root, &vault, &quarantine] {
             folder.clear_left_over()?;
         }
-        Ok(Self { root, vault, quarantine, _lock: lock })
+        let mut dir = Self { root, vault, quarantine, key, newly_sealed: false, _lock: lock };
+        if let Some(key) = &dir.key {
+            dir.newly_sealed = at_rest::begin(dir.files(), key)?;
+        }
+        Ok(dir)
+    }
+
+    /// Whether what is written here is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Whether there was something here that opening it has sealed.
+    pub(crate) fn newly_sealed(&self) -> bool {
+        self.newly_sealed
+    }
+
+    pub(crate) fn files(&self) -> at_rest::Files<'_> {
+        at_rest::Files { root: &self.root, vault: &self.vault, quarantine: &self.quarantine }
     }
 
     /// Where it is.
@@ -126,13 +155,40 @@ impl StateDir {
         self.quarantine.replace(&format!("{}-{digest}{MESSAGE}", now.as_millisecond()), bytes)
     }
 
-    /// Reads a file of the directory itself.
+    /// Reads a file of the directory itself; in clear, also where it is sealed.
     pub fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateDirError> {
-        self.root.read(name)
+        self.read_in(&self.root, name)
     }
 
-    /// Replaces a file of the directory itself, durably and whole.
+    /// Replaces a file of the directory itself, durably and whole; sealed, where the vault is.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
-        self.root.replace(name, bytes)
+        self.replace_in(&self.root, name, bytes)
     }
+
+    /// Like [`StateDir::read`], in `vault/`.
+    pub(crate) fn read_account(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateDirError> {
+        self.read_in(&self.vault, name)
+    }
+
+    /// Like [`StateDir::replace`], in `vault/`.
+    pub(crate) fn replace_account(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
+        self.replace_in(&self.vault, name, bytes)
+    }
+
+    fn read_in(&self, folder: &Folder, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateDirError> {
+        let Some(bytes) = folder.read(name)? else { return Ok(None) };
+        Ok(Some(at_rest::from_disk(bytes, self.key.as_ref(), || folder.path().join(name))?))
+    }
+
+    fn replace_in(&self, folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
+        let Some(key) = &self.key else { return folder.replace(name, bytes) };
+        let path = || folder.path().join(name);
+        folder.replace(name, &fits(at_rest::to_disk(bytes, &[key], path)?, path)?)
+    }
+}
+
+/// What is larger than [`MAX_FILE`] could be written and never be read again.
+pub(crate) fn fits(bytes: Vec<u8>, path: impl FnOnce() -> PathBuf) -> Result<Vec<u8>, StateDirError> {
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if size > MAX_FILE { Err(StateDirError::TooLarge { path: path() }) } else { Ok(bytes) }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use valetkey_entra::account::AccountId;
 
 use crate::account_file::{AccountFile, AccountFileError, Facts};
+use crate::at_rest::AtRestError;
 use crate::state_dir::{StateDir, StateDirError};
 
 const SUFFIX: &str = ".json";
@@ -89,7 +90,11 @@ impl Vault {
                 Err(ReadError::Content(source @ AccountFileError::Newer { .. })) => {
                     troubles.push(Trouble { file, problem: source.to_string(), set_aside_as: None });
                 }
-                Err(ReadError::Dir(source @ StateDirError::Io { .. })) => {
+                // One key opens all of it or nothing: this is no matter of one file.
+                Err(ReadError::Dir(source @ StateDirError::AtRest(AtRestError::KeyNeeded { .. }))) => {
+                    return Err(source);
+                }
+                Err(ReadError::Dir(source @ (StateDirError::Io { .. } | StateDirError::AtRest(_)))) => {
                     tracing::error!(file, problem = %source, "a file of the vault cannot be read; it is tried again");
                     vault.note(&account, Some(Failing::Reading(source.to_string())));
                 }
@@ -133,6 +138,14 @@ impl Vault {
         failing.iter().map(trouble).collect()
     }
 
+    /// Why there are no [`Vault::facts`] of an account whose file is there.
+    pub fn unreadable(&self, account: &AccountId) -> Option<String> {
+        match self.failing.lock().unwrap_or_else(PoisonError::into_inner).get(account) {
+            Some(Failing::Reading(problem)) => Some(problem.clone()),
+            _ => None,
+        }
+    }
+
     /// The account as it is on disk now.
     pub fn read(&self, account: &AccountId, now: Timestamp) -> Result<Option<AccountFile>, VaultError> {
         let _reading = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +176,7 @@ impl Vault {
             Change::Write(file, told) => {
                 let after = to_bytes(&file)?;
                 if before.as_ref() != Some(&after) {
-                    if let Err(e) = self.dir.vault().replace(&file_name(account), &after) {
+                    if let Err(e) = self.dir.replace_account(&file_name(account), &after) {
                         self.note(account, Some(Failing::Writing(e.to_string())));
                         return Err(e.into());
                     }
@@ -210,8 +223,14 @@ impl Vault {
     }
 
     fn read_as(&self, account: &AccountId, file: &str) -> Result<Option<AccountFile>, ReadError> {
-        let Some(bytes) = self.dir.vault().read(file)? else { return Ok(None) };
-        Ok(Some(AccountFile::parse(&bytes, account)?))
+        match self.dir.read_account(file) {
+            Ok(Some(bytes)) => Ok(Some(AccountFile::parse(&bytes, account)?)),
+            Ok(None) => Ok(None),
+            Err(StateDirError::AtRest(AtRestError::Damaged { .. })) => {
+                Err(AccountFileError::Unsealable.into())
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Reads what could not be read at the start. A damaged file is found and set aside when it is asked for.

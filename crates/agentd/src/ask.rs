@@ -15,6 +15,7 @@ use crate::control::{self, Answer, Answers as _, Question};
 use crate::desk::Desk;
 use crate::problem::Problem;
 use crate::setup;
+use crate::vault_key::Keys;
 
 /// Another command, or a daemon that starts or stops, has the directory for a moment. A token's refresh is the longest.
 const HELD_LIMIT: Duration = Duration::from_secs(10);
@@ -26,6 +27,7 @@ pub struct Asker {
     pub state_dir: PathBuf,
     pub config_file: PathBuf,
     pub broker: Option<Url>,
+    pub keys: Keys,
 }
 
 impl Asker {
@@ -83,12 +85,12 @@ impl Asker {
     fn desk(&self) -> Result<Desk> {
         self.check_there_is_an_agent()?;
         let config = Config::load(&self.config_file, self.broker.clone())?;
-        let agent: Agent = setup::open_agent(&self.state_dir, &config)?;
+        let agent: Agent = setup::open_agent(&self.state_dir, &config, &self.keys)?;
         let accounts = setup::accounts(&agent, &config, None)?;
         Ok(Desk { agent, config, accounts })
     }
 
-    fn check_there_is_an_agent(&self) -> Result<()> {
+    pub fn check_there_is_an_agent(&self) -> Result<()> {
         if !self.state_dir.join("agent.json").exists() {
             let dir = self.state_dir.display();
             return Err(Problem::configuration(format!(

@@ -37,6 +37,10 @@ pub struct Place {
     /// A broker of yours instead of the configured one, for the agent and for devices: mqtt, mqtts, ws or wss
     #[arg(long, global = true, env = "VALETKEY_BROKER", value_name = "URL")]
     pub broker: Option<Url>,
+    /// An open file descriptor to read the vault's key from, where the vault is sealed (default: systemd's credential
+    /// `vault-key`, else key_file in the configuration)
+    #[arg(long, global = true, env = "VALETKEY_VAULT_KEY_FD", value_name = "N")]
+    pub vault_key_fd: Option<u16>,
     /// Print one JSON object for a program to read
     #[arg(long, global = true)]
     pub json: bool,
@@ -46,6 +50,44 @@ pub struct Place {
 pub enum AuditCommand {
     /// Look for altered, lost and reordered lines; exit code 1 if there are any
     Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Make a key; it is printed, or written to a new file of mode 0600
+    #[command(after_help = "Example:\n  valetkey-agent vault keygen --out /etc/valetkey/vault-key")]
+    Keygen {
+        /// Where to write it; an existing file is not overwritten
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Seal everything with the given key
+    #[command(
+        after_help = "Example:\n  valetkey-agent vault seal --vault-key-fd 3 3</etc/valetkey/vault-key"
+    )]
+    Seal,
+    /// Write everything in clear again
+    #[command(
+        after_help = "Example:\n  valetkey-agent vault unseal --vault-key-fd 3 3</etc/valetkey/vault-key\n\n\
+        Take the key out of the service's configuration as well: a start with a key seals the vault again."
+    )]
+    Unseal,
+    /// Seal everything with a new key instead of the present one; may be interrupted at any moment
+    #[command(
+        after_help = "Example:\n  valetkey-agent vault rotate --vault-key-fd 3 --new-key-fd 4 \\\n    \
+        3</etc/valetkey/vault-key 4</etc/valetkey/vault-key.new\n\n\
+        If it was interrupted, run it again with the same two keys. Until then one of the two opens everything; a\n\
+        start with the other one says so and changes nothing."
+    )]
+    Rotate {
+        /// An open file descriptor to read the new key from (default: systemd's credential `vault-key-new`)
+        #[arg(long, value_name = "N")]
+        new_key_fd: Option<u16>,
+    },
+    /// Whether the vault is sealed, and whether a given key opens it; needs no key, and may run beside the daemon
+    #[command(after_help = "Examples:\n  valetkey-agent vault status --json\n  \
+        valetkey-agent vault status --vault-key-fd 3 3</etc/valetkey/vault-key")]
+    Status,
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,6 +196,17 @@ pub enum Command {
         /// Write a report to send to whoever helps, mode 0600; `-` prints it. An existing file is not overwritten
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
+    },
+    /// Seal the vault at rest, so that a stolen disk or backup is worth nothing without the key
+    #[command(after_help = "Examples:\n  valetkey-agent vault keygen --out /etc/valetkey/vault-key\n  \
+        valetkey-agent vault seal --vault-key-fd 3 3</etc/valetkey/vault-key\n  \
+        valetkey-agent serve --vault-key-fd 3 3</etc/valetkey/vault-key\n\n\
+        The key comes by file descriptor, as systemd's credential `vault-key`, or from key_file in the configuration;\n\
+        never on a command line or in a variable. seal, unseal and rotate want the daemon stopped. Without the key the\n\
+        sign-ins are lost: keep a copy of it, and not beside the backups.")]
+    Vault {
+        #[command(subcommand)]
+        command: VaultCommand,
     },
     /// Print a completion script
     #[command(after_help = "Example:\n  valetkey-agent completions bash > \

@@ -42,6 +42,14 @@ pub struct Config {
     pub link_base: Option<Url>,
     pub broker: Option<BrokerConfig>,
     pub own_broker: OwnBrokerConfig,
+    pub vault: VaultConfig,
+}
+
+/// How the vault is sealed at rest.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VaultConfig {
+    pub key_file: Option<PathBuf>,
 }
 
 /// A broker of the operator's.
@@ -85,6 +93,7 @@ impl Default for Config {
             link_base: None,
             broker: None,
             own_broker: OwnBrokerConfig::default(),
+            vault: VaultConfig::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, TEMPLATE};
 use crate::setup::open_agent;
+use crate::vault_key::Keys;
 
 /// What `init` was told.
 #[derive(Debug, Default)]
@@ -17,17 +18,17 @@ pub struct Wishes {
     pub tenant: Option<String>,
 }
 
-pub fn init(state_dir: &Path, config_file: &Path, wishes: &Wishes) -> Result<Value> {
+pub fn init(state_dir: &Path, config_file: &Path, wishes: &Wishes, keys: &Keys) -> Result<Value> {
     let config_made = !config_file.exists();
     let agent = if config_made {
         let text = template(wishes);
         let config = Config::parse(&text, None)?;
         // Opened first: it makes the directory, private from the beginning.
-        let agent = open_agent(state_dir, &config)?;
+        let agent = open_agent(state_dir, &config, keys)?;
         write_new(config_file, &text).with_context(|| format!("cannot make {}", config_file.display()))?;
         agent
     } else {
-        open_agent(state_dir, &Config::load(config_file, None)?)?
+        open_agent(state_dir, &Config::load(config_file, None)?, keys)?
     };
     Ok(json!({
         "name": agent.name(),

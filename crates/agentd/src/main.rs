@@ -18,6 +18,8 @@ mod programs;
 mod serve;
 mod setup;
 mod show;
+mod vault;
+mod vault_key;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -37,6 +39,7 @@ use crate::config::Config;
 use crate::control::Question;
 use crate::problem::{Problem, USAGE};
 use crate::show::Printer;
+use crate::vault_key::Keys;
 
 fn main() -> ExitCode {
     keep_to_ourselves();
@@ -46,11 +49,19 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let printer = Printer { json: cli.place.json };
+    // Before anything else is opened: see there.
+    let keys = match Keys::take(&cli) {
+        Ok(keys) => keys,
+        Err(problem) => {
+            printer.problem(&problem);
+            return ExitCode::from(problem.exit_code());
+        }
+    };
     // A command's own answer says what there is to say; a daemon has only its log.
     start_log(if matches!(cli.command, Command::Serve) { "info" } else { "warn" });
     let outcome = tokio::runtime::Runtime::new()
         .context("cannot start")
-        .and_then(|runtime| runtime.block_on(run(cli, printer)));
+        .and_then(|runtime| runtime.block_on(run(cli, keys, printer)));
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -90,7 +101,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(if help { 0 } else { USAGE })
 }
 
-async fn run(cli: Cli, printer: Printer) -> Result<u8> {
+async fn run(cli: Cli, keys: Keys, printer: Printer) -> Result<u8> {
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "valetkey-agent", &mut script);
@@ -101,16 +112,20 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
         state_dir: cli.place.state_dir()?,
         config_file: cli.place.config_file()?,
         broker: cli.place.broker,
+        keys,
     };
     let ask = async |question| asker.ask(question).await;
     match cli.command {
         Command::Init { name, client_id, tenant } => {
             let wishes = init::Wishes { name, client_id, tenant };
-            printer.answer(&init::init(&asker.state_dir, &asker.config_file, &wishes)?, show::init)?;
+            printer.answer(
+                &init::init(&asker.state_dir, &asker.config_file, &wishes, &asker.keys)?,
+                show::init,
+            )?;
         }
         Command::Serve => {
             let config = Config::load(&asker.config_file, asker.broker)?;
-            Box::pin(serve::serve(&asker.state_dir, config, printer)).await?;
+            Box::pin(serve::serve(&asker.state_dir, config, &asker.keys, printer)).await?;
         }
         Command::Invite { email, allow, expires } => {
             printer.answer(&ask(Question::Invite { email, allow, expires }).await?, show::invite)?;
@@ -145,6 +160,7 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             return Ok(u8::from(!audit::is_intact(&report)));
         }
         Command::Doctor { report } => return doctor::examine(&asker, report.as_deref(), printer).await,
+        Command::Vault { command } => return vault::run(command, &asker, printer),
         Command::Completions { .. } => {}
     }
     Ok(0)

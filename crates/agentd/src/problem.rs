@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use valetkey_agent::{AgentError, FindError, StateDirError, TokenFailure};
+use valetkey_agent::{AgentError, AtRestError, FindError, StateDirError, TokenFailure};
 
 /// Wrong usage, as clap has it.
 pub const USAGE: u8 = 2;
@@ -49,7 +49,7 @@ impl Problem {
         match self.code.as_str() {
             "usage" => USAGE,
             "auth_required" | "step_up_required" | "no_account" => PERSON,
-            "blocked" | "no_licence" | "not_covered" | "configuration" => OPERATOR,
+            "blocked" | "no_licence" | "not_covered" | "configuration" | "vault_key" => OPERATOR,
             "unavailable" | "storage" | "stopping" => LATER,
             _ => 1,
         }
@@ -80,8 +80,47 @@ impl From<TokenFailure> for Problem {
     }
 }
 
+impl From<&AtRestError> for Problem {
+    fn from(error: &AtRestError) -> Self {
+        let what_to_do = match error {
+            AtRestError::KeyNeeded { path } if path.ends_with("agent.json") => {
+                "; give it with --vault-key-fd N (N</path/to/the/key), as systemd's credential vault-key, or by key_file \
+                 under [vault] in agent.toml"
+            }
+            AtRestError::KeyNeeded { .. } => {
+                ", and agent.json is not sealed: sealing or unsealing was interrupted. Run valetkey-agent vault seal or \
+                 valetkey-agent vault unseal with that key; nothing is lost"
+            }
+            AtRestError::OtherKey { path } if path.ends_with("agent.json") => {
+                "; give that one. Nothing was changed. valetkey-agent vault status says whether a key is the one"
+            }
+            AtRestError::OtherKey { .. } => "; give that one, put back a copy of the file, or move it away",
+            AtRestError::HalfRotated { .. } => {
+                "; give that one, or run valetkey-agent vault rotate again with both. Nothing was changed"
+            }
+            AtRestError::NotSealed { .. } => "; if you put it there, run: valetkey-agent vault seal",
+            AtRestError::Damaged { .. } => "; put a copy back",
+            AtRestError::VaultNotSealed { .. } => "; run: valetkey-agent vault seal",
+            AtRestError::NoAgent { .. } => "; make one with: valetkey-agent init",
+            AtRestError::SameKey => "; make another one with: valetkey-agent vault keygen",
+            _ => "",
+        };
+        let code = if matches!(error, AtRestError::NoAgent { .. }) { "configuration" } else { "vault_key" };
+        Self::new(code, format!("{error}{what_to_do}"))
+    }
+}
+
+impl From<StateDirError> for Problem {
+    fn from(error: StateDirError) -> Self {
+        AgentError::from(error).into()
+    }
+}
+
 impl From<AgentError> for Problem {
     fn from(error: AgentError) -> Self {
+        if let Some(at_rest) = error.at_rest() {
+            return at_rest.into();
+        }
         let code = match &error {
             AgentError::StateDir(StateDirError::Held { .. }) => "held",
             AgentError::StateDir(_) => "state_dir",

@@ -17,9 +17,10 @@ use crate::desk::Desk;
 use crate::own_broker::OwnBroker;
 use crate::setup;
 use crate::show::Printer;
+use crate::vault_key::Keys;
 
 /// Runs until SIGTERM, SIGINT, SIGHUP or a problem that ends it.
-pub async fn serve(state_dir: &Path, config: Config, printer: Printer) -> Result<()> {
+pub async fn serve(state_dir: &Path, config: Config, keys: &Keys, printer: Printer) -> Result<()> {
     // First, so that a stop in the middle of the start leaves no mosquitto behind.
     let mut ending = Ending::listen()?;
     if config.client_id.is_none() {
@@ -27,7 +28,7 @@ pub async fn serve(state_dir: &Path, config: Config, printer: Printer) -> Result
             "no client_id is configured, so no invite can be made yet; docs/entra.md says how to get one"
         );
     }
-    let agent = setup::open_agent(state_dir, &config)?;
+    let agent = setup::open_agent(state_dir, &config, keys)?;
     agent.note_configuration(&config.digest()?);
     let updates = agent.updates();
     // From here on commands wait for us rather than find the directory locked.

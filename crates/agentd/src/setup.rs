@@ -14,10 +14,12 @@ use crate::broker_files::{BrokerFiles, Login};
 use crate::config::{BrokerConfig, Config};
 use crate::own_broker::{OwnBroker, device_url};
 use crate::problem::Problem;
+use crate::vault_key::Keys;
 
-pub fn open_agent(state_dir: &Path, config: &Config) -> Result<Agent> {
+pub fn open_agent(state_dir: &Path, config: &Config, keys: &Keys) -> Result<Agent> {
     let name = config.label().map_err(Problem::configuration)?;
-    Ok(Agent::open(AgentOptions { name: Some(name), ..AgentOptions::new(state_dir) })?)
+    let vault_key = keys.present(config, state_dir)?;
+    Ok(Agent::open(AgentOptions { name: Some(name), vault_key, ..AgentOptions::new(state_dir) })?)
 }
 
 /// Each device's way into the broker. `running` is the agent's own broker, where it runs.

@@ -22,6 +22,7 @@ const COMMANDS: &[&str] = &[
     "remove",
     "status",
     "audit",
+    "vault",
     "completions",
 ];
 

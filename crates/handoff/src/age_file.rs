@@ -1,11 +1,12 @@
-//! Encrypting to one recipient and decrypting with one identity, in the binary age format
-//! (<https://age-encryption.org/v1>).
+//! Encrypting to X25519 recipients and decrypting with one identity, in the binary age format
+//! (<https://age-encryption.org/v1>), with bounds on what reaches age's parser. For messages, and for files of the agent's
+//! that are sealed at rest.
 
 use std::io::{Read as _, Write as _};
 use std::iter;
 
 use age::x25519::{Identity, Recipient};
-use age::{Decryptor, Encryptor};
+use age::{DecryptError, Decryptor, Encryptor};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -19,7 +20,21 @@ pub(crate) const MAX_STANZAS: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the age file could not be encrypted")]
-pub(crate) struct EncryptFailed;
+pub struct EncryptFailed;
+
+/// Why [`open`] did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenFailed {
+    /// Refused before age saw it.
+    #[error("the header of the age file is too large")]
+    Header,
+    /// No stanza is for this identity. Damage to the stanza looks the same.
+    #[error("the age file is not for this key")]
+    OtherKey,
+    /// Not an age file, or cut or changed after it was made.
+    #[error("the age file is damaged")]
+    Damaged,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecryptFailed {
@@ -30,8 +45,14 @@ pub(crate) enum DecryptFailed {
 }
 
 pub(crate) fn encrypt(plaintext: &[u8], recipient: &Recipient) -> Result<Vec<u8>, EncryptFailed> {
+    encrypt_to(plaintext, &[recipient])
+}
+
+/// Each of the recipients can open it. [`open`] takes up to two; age may add a stanza at random.
+pub fn encrypt_to(plaintext: &[u8], recipients: &[&Recipient]) -> Result<Vec<u8>, EncryptFailed> {
     let write = || {
-        let encryptor = Encryptor::with_recipients(iter::once(recipient as &dyn age::Recipient)).ok()?;
+        let recipients = recipients.iter().map(|recipient| *recipient as &dyn age::Recipient);
+        let encryptor = Encryptor::with_recipients(recipients).ok()?;
         let mut file = Vec::with_capacity(plaintext.len() + MAX_HEADER_BYTES);
         let mut writer = encryptor.wrap_output(&mut file).ok()?;
         writer.write_all(plaintext).ok()?;
@@ -44,17 +65,28 @@ pub(crate) fn encrypt(plaintext: &[u8], recipient: &Recipient) -> Result<Vec<u8>
 /// The plaintext, in memory that was never moved and is wiped. Only an X25519 identity is ever offered, so a
 /// passphrase stanza costs nothing.
 pub(crate) fn decrypt(file: &[u8], identity: &Identity) -> Result<Zeroizing<Vec<u8>>, DecryptFailed> {
+    open(file, identity).map_err(|failed| match failed {
+        OpenFailed::Header => DecryptFailed::Header,
+        OpenFailed::OtherKey | OpenFailed::Damaged => DecryptFailed::Age,
+    })
+}
+
+/// [`decrypt`] for whoever has to know whether another key would do.
+pub fn open(file: &[u8], identity: &Identity) -> Result<Zeroizing<Vec<u8>>, OpenFailed> {
     if !has_small_header(file) {
-        return Err(DecryptFailed::Header);
+        return Err(OpenFailed::Header);
     }
-    let decryptor = Decryptor::new_buffered(file).map_err(|_| DecryptFailed::Age)?;
+    let decryptor = Decryptor::new_buffered(file).map_err(|_| OpenFailed::Damaged)?;
     let reader =
-        decryptor.decrypt(iter::once(identity as &dyn age::Identity)).map_err(|_| DecryptFailed::Age)?;
+        decryptor.decrypt(iter::once(identity as &dyn age::Identity)).map_err(|error| match error {
+            DecryptError::NoMatchingKeys => OpenFailed::OtherKey,
+            _ => OpenFailed::Damaged,
+        })?;
     // A plaintext is always shorter than its file, so the buffer never grows (growing would leave copies
     // behind).
     let mut plaintext = Zeroizing::new(Vec::with_capacity(file.len()));
     let limit = u64::try_from(file.len()).unwrap_or(u64::MAX);
-    reader.take(limit).read_to_end(&mut plaintext).map_err(|_| DecryptFailed::Age)?;
+    reader.take(limit).read_to_end(&mut plaintext).map_err(|_| OpenFailed::Damaged)?;
     Ok(plaintext)
 }
 
@@ -103,6 +135,20 @@ mod tests {
             let file = encrypt(b"", &identity.to_public()).unwrap();
             assert!(has_small_header(&file), "{:?}", String::from_utf8_lossy(&file));
         }
+    }
+
+    #[test]
+    fn a_file_for_two_is_opened_by_each_within_the_bounds_and_another_key_is_called_that() {
+        let (one, other) = (Identity::generate(), Identity::generate());
+        for _ in 0..200 {
+            let file = encrypt_to(b"x", &[&one.to_public(), &other.to_public()]).unwrap();
+            assert_eq!(open(&file, &one).unwrap().as_slice(), b"x");
+            assert_eq!(open(&file, &other).unwrap().as_slice(), b"x");
+        }
+        let file = encrypt(b"x", &one.to_public()).unwrap();
+        assert_eq!(open(&file, &other).err(), Some(OpenFailed::OtherKey));
+        assert_eq!(open(&file[..file.len() - 1], &one).err(), Some(OpenFailed::Damaged));
+        assert_eq!(open(b"age-encryption.org/v1\n", &one).err(), Some(OpenFailed::Header));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! out. The crate knows nothing of Microsoft, MQTT or files; names such as capabilities and reasons are
 //! opaque codes to it.
 
-mod age_file;
+pub mod age_file;
 mod encoding;
 mod envelope;
 pub mod generation;

@@ -142,6 +142,10 @@ pub(crate) enum Event {
         digest: String,
         before: Option<String>,
     },
+    /// The vault is sealed from now on.
+    VaultSealed,
+    VaultUnsealed,
+    VaultKeyChanged,
     /// A crash left half a line. It is in `quarantine/` under this name.
     TornLineSetAside {
         set_aside_as: String,

@@ -11,7 +11,9 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use valetkey_agent::{Agent, AgentOptions, InviteRequest, LinkStatus, SharedAccess, TokenFailure, Update};
+use valetkey_agent::{
+    Agent, AgentError, AgentOptions, InviteRequest, LinkStatus, SharedAccess, TokenFailure, Update, VaultKey,
+};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::authorize::{RedirectUrl, SignInRequest, authorize};
 use valetkey_entra::cache::MsalCache;
@@ -53,6 +55,8 @@ pub struct World {
     pub broker: Broker,
     home: tempfile::TempDir,
     pub clock: Clock,
+    /// Seals what the agent keeps.
+    pub vault_key: Option<VaultKey>,
 }
 
 /// An agent at work.
@@ -70,6 +74,7 @@ impl World {
             broker: Broker::start(BrokerOptions::default()).await.unwrap(),
             home: tempfile::tempdir().unwrap(),
             clock: Clock::tokio_from(Timestamp::now()),
+            vault_key: None,
         }
     }
 
@@ -86,8 +91,12 @@ impl World {
     }
 
     pub fn open(&self) -> Agent {
-        let options = AgentOptions { clock: self.clock.clone(), ..AgentOptions::new(self.state_dir()) };
-        Agent::open(options).unwrap()
+        self.open_with(self.vault_key.clone()).unwrap()
+    }
+
+    pub fn open_with(&self, vault_key: Option<VaultKey>) -> Result<Agent, AgentError> {
+        let clock = self.clock.clone();
+        Agent::open(AgentOptions { clock, vault_key, ..AgentOptions::new(self.state_dir()) })
     }
 
     /// An agent that is connected and listens.

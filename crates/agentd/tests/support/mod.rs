@@ -122,11 +122,11 @@ impl Home {
     }
 
     pub fn run(&self, args: &[&str]) -> Ran {
-        run(&mut self.command(args))
+        ran(&mut self.command(args))
     }
 
     pub fn json(&self, args: &[&str]) -> Ran {
-        run(self.command(args).arg("--json"))
+        ran(self.command(args).arg("--json"))
     }
 
     pub fn start(&self, args: &[&str]) -> Program {
@@ -197,7 +197,7 @@ impl Drop for Home {
     }
 }
 
-fn run(command: &mut Command) -> Ran {
+pub fn ran(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
