@@ -18,14 +18,14 @@ use rsa::{RsaPrivateKey, pkcs1v15};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use valetkey_fuzzed::{
-    ACCOUNT, CLIENT, HONEST_MESSAGES, HONEST_TOKENS, KEY_SET, NONCE, PORT, STATE, TENANT, agent,
-    agents_authority, device, facts, facts as sealed_facts, invite, now,
+    ACCOUNT, CLIENT, HONEST_MESSAGES, HONEST_TOKENS, HONEST_VAULT_FILE, KEY_SET, NONCE, PORT, STATE, TENANT,
+    VAULT_KEY, agent, agents_authority, device, facts, facts as sealed_facts, invite, now,
 };
 use valetkey_handoff::message::{
     AccessSet, AccountDetails, AccountDisconnect, AccountRef, AccountState, AuthExpired, CacheUpdated,
     Enroll, Enrolled, Health, Hello, Messages, Outcome, Receipt, State,
 };
-use valetkey_handoff::{Label, Sensitive, ToAgent, ToDevice, seal, seal_enroll};
+use valetkey_handoff::{Label, Sensitive, ToAgent, ToDevice, age_file, seal, seal_enroll};
 
 const CACHES: [(&str, &str); 5] = [
     ("dotnet", include_str!("../../vectors/msal/dotnet-reserialized-gen-python-tenant.json")),
@@ -56,7 +56,7 @@ fn here() -> PathBuf {
 fn keep(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     // An empty one is a place for the compiler to find.
-    if fs::metadata(path).is_ok_and(|facts| facts.len() > 0) {
+    if bytes.is_empty() || fs::metadata(path).is_ok_and(|facts| facts.len() > 0) {
         return;
     }
     File::create(path).unwrap().write_all(bytes).unwrap();
@@ -449,6 +449,11 @@ fn caches_and_files() {
     small["ValetKey"] = facts.clone();
     seed("vault_file", "whole", serde_json::to_string_pretty(&small).unwrap());
     seed("vault_file", "without-a-cache", json!({"ValetKey": facts}).to_string());
+    honest("vault-file.age", || {
+        let key: age::x25519::Identity = VAULT_KEY.parse().unwrap();
+        age_file::encrypt_to(small.to_string().as_bytes(), &[&key.to_public()]).unwrap()
+    });
+    seed("vault_file", "sealed", HONEST_VAULT_FILE);
     let mut newer = facts.clone();
     newer["format"] = 99.into();
     seed("vault_file", "of-a-later-version", json!({"ValetKey": newer}).to_string());

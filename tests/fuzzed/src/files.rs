@@ -3,19 +3,27 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use age::x25519::Identity;
 use toml::{Table, Value};
 use url::Url;
 use valetkey_agent::{AccountFile, AccountId};
 use valetkey_agentd::config::{Config, parse_duration};
 use valetkey_companion::policy::Policy;
-use valetkey_handoff::{Invite, Thumbprint};
+use valetkey_handoff::{Invite, Thumbprint, age_file};
 use valetkey_link::Settings;
 
-use crate::people::{self, ACCOUNT};
+use crate::people::{self, ACCOUNT, HONEST_VAULT_FILE, VAULT_KEY};
 
-/// A file that is read is of the account that its name says, and is the same once it has been written.
+/// A file that is read is of the account that its name says, and is the same once it has been written. Of sealed files only
+/// the very one that was made with the key is opened.
 pub fn vault_file(bytes: &[u8]) -> bool {
     static NAME: LazyLock<AccountId> = LazyLock::new(|| ACCOUNT.parse().unwrap());
+    static KEY: LazyLock<Identity> = LazyLock::new(|| VAULT_KEY.parse().unwrap());
+    if bytes.starts_with(b"age-encryption.org/") {
+        let Ok(opened) = age_file::open(bytes, &KEY) else { return false };
+        assert!(bytes == HONEST_VAULT_FILE, "a changed file was opened");
+        return vault_file(&opened);
+    }
     let Ok(file) = AccountFile::parse(bytes, &NAME) else { return false };
     assert_eq!(file.facts.account, *NAME);
     let written = file.to_bytes().unwrap();

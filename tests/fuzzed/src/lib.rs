@@ -16,8 +16,8 @@ mod sealed;
 pub use broker::packet;
 pub use files::{configuration, policy, vault_file};
 pub use people::{
-    ACCOUNT, CLIENT, HONEST_MESSAGES, HONEST_TOKENS, KEY_SET, NONCE, PORT, STATE, TENANT, agent,
-    agents_authority, device, device_signing, facts, invite, now,
+    ACCOUNT, CLIENT, HONEST_MESSAGES, HONEST_TOKENS, HONEST_VAULT_FILE, KEY_SET, NONCE, PORT, STATE, TENANT,
+    VAULT_KEY, agent, agents_authority, device, device_signing, facts, invite, now,
 };
 pub use platform::{callback, id_token, jwks, msal_cache};
 pub use sealed::{envelope, invite_link, message, signed_envelope};

@@ -37,6 +37,10 @@ pub const HONEST_MESSAGES: [(&str, &[u8]); 9] = [
     ("enrolment", include_bytes!("../honest/enrolment.jws")),
 ];
 
+/// An account's file, sealed at rest with [`VAULT_KEY`].
+pub const HONEST_VAULT_FILE: &[u8] = include_bytes!("../honest/vault-file.age");
+pub const VAULT_KEY: &str = DEVICE_AGE;
+
 /// RFC 8037 A.1, with an age identity beside it.
 const AGENT: &str = r#"{"sign":{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},"age":"AGE-SECRET-KEY-14GJFY7DFNT5453X7USJ9N3NYE9R5TLNMWG4LNXWAEZQ94SCGD52QT4Q2GP"}"#;
 const DEVICE_AGE: &str = "AGE-SECRET-KEY-1QE9S0UZ6QRSF99M63KJM9HPL9SJAP9CSKM6TD7JXWPQS3ALEQFMQNKZWPX";
