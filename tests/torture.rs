@@ -32,6 +32,11 @@ fn many_callers_cost_one_request_and_a_second_daemon_is_told_who_runs() {
     holds("callers");
 }
 
+#[test]
+fn a_handoff_outlives_what_networks_and_brokers_do() {
+    holds("network");
+}
+
 /// A check fails too when its broken control is not caught.
 fn holds(part: &str) {
     let torture = program("examples/torture").expect("built with the tests of this package");

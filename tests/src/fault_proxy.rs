@@ -116,8 +116,9 @@ impl FaultProxy {
         self.shared.weather.send_modify(|weather| weather.bits_per_second = Some(bits_per_second));
     }
 
-    /// The line is in order again. Connections that were struck are not.
+    /// The line is in order again, and nothing more will fall on it. Connections that were struck are not.
     pub fn mend(&self) {
+        *self.shared.fuse() = None;
         self.shared.weather.send_replace(Weather::default());
     }
 
@@ -168,8 +169,14 @@ async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
         let mut downwards = std::pin::pin!(carry(from_server, to_client, Way::ToClient, &shared));
         loop {
             tokio::select! {
-                () = &mut upwards, if up => up = false,
-                () = &mut downwards, if down => down = false,
+                ended = &mut upwards, if up => match ended {
+                    Ended::Closed => up = false,
+                    Ended::Broken => break Some(Blow::Reset),
+                },
+                ended = &mut downwards, if down => match ended {
+                    Ended::Closed => down = false,
+                    Ended::Broken => break Some(Blow::Reset),
+                },
                 Ok(blow) = blows.recv() => break Some(blow),
                 else => break None,
             }
@@ -200,20 +207,27 @@ async fn held(_client: TcpStream, _server: TcpStream) {
     std::future::pending::<()>().await;
 }
 
-/// Carries one direction to its end, and passes the end on.
-async fn carry(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way, shared: &Shared) {
+/// How one direction ended: by a last word that was passed on, or without (a killed process resets its connections).
+enum Ended {
+    Closed,
+    Broken,
+}
+
+/// Carries one direction to its end.
+async fn carry(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way, shared: &Shared) -> Ended {
     let mut buffer = vec![0; CHUNK];
     let mut weather = shared.weather.subscribe();
     loop {
         let slow = weather.borrow().bits_per_second.is_some();
         let most = if slow { SLOW_CHUNK } else { CHUNK };
-        let Ok(read) = from.read(&mut buffer[..most]).await else { return };
+        let read = from.read(&mut buffer[..most]).await;
+        // A reset does not pass a cut line either.
         if weather.wait_for(|weather| !weather.cut).await.is_err() {
-            return;
+            return Ended::Broken;
         }
+        let Ok(read) = read else { return Ended::Broken };
         if read == 0 {
-            let _ = to.shutdown().await;
-            return;
+            return if to.shutdown().await.is_ok() { Ended::Closed } else { Ended::Broken };
         }
         let speed = weather.borrow().bits_per_second;
         if let Some(speed) = speed {
@@ -221,7 +235,7 @@ async fn carry(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: Way, shared: 
         }
         let (passes, blow) = shared.let_through(read);
         if to.write_all(&buffer[..passes]).await.is_err() {
-            return;
+            return Ended::Broken;
         }
         if let Some(blow) = blow {
             shared.strike(blow);

@@ -17,6 +17,7 @@ use crate::currency::Currency;
 use crate::keeper::Keeper;
 use crate::outbox::What;
 use crate::problem::InviteProblem;
+use crate::shown::shown;
 use crate::state::{Account, Health, LinkProblem};
 use crate::step::Event;
 
@@ -413,13 +414,13 @@ pub(crate) fn accounts(state: State) -> Vec<Account> {
         .into_iter()
         .map(|one| Account {
             id: account(one.account),
-            address: one.username,
+            address: shown(&one.username),
             health: health(one.health),
             reason: one.reason.map(|reason| reason.as_str().to_owned()),
             claims: one.claims,
             generation: one.generation,
             checked_at: one.checked_at,
-            capabilities: one.capabilities,
+            capabilities: one.capabilities.iter().map(|capability| shown(capability)).collect(),
         })
         .collect()
 }

@@ -12,6 +12,7 @@ use crate::courier::Order;
 use crate::outlet::Outlet;
 use crate::problem::{InviteProblem, Problem};
 use crate::session::{self, Session};
+use crate::shown::unmarked;
 use crate::sign_in::SignIn;
 use crate::state::{Health, Offer, Pairing};
 use crate::step::{Ask, Effect, Event, Then};
@@ -271,6 +272,7 @@ impl Hands {
     }
 
     fn notify(&self, address: &str, health: Health) {
+        let address = &unmarked(address);
         let (title, body) = match health {
             Health::Blocked => (Text::BlockedTitle, Text::BlockedBody { address }),
             _ => (Text::LapseTitle, Text::LapseBody { address }),

@@ -26,6 +26,7 @@ pub mod problem;
 #[cfg(test)]
 mod samples;
 mod session;
+mod shown;
 mod sign_in;
 pub mod state;
 pub mod step;

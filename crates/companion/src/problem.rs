@@ -76,6 +76,9 @@ pub enum SignInProblem {
     PortBusy { by: Option<String> },
     #[error("no-network")]
     NoNetwork,
+    /// Something in between shows a certificate that this computer does not trust, or one whose time is not now.
+    #[error("not-secure")]
+    NotSecure { expired: bool },
     /// Microsoft answers, but not now.
     #[error("provider-unavailable")]
     ProviderUnavailable,
@@ -99,6 +102,9 @@ pub enum SignInProblem {
     NoLastingAccess,
     #[error("access-missing")]
     AccessMissing { permissions: Vec<String> },
+    /// Microsoft gave more than was asked for; the permissions in its own words.
+    #[error("access-exceeded")]
+    AccessExceeded { permissions: Vec<String> },
     /// An administrator must allow something first; the reason code.
     #[error("administrator-{reason}")]
     Administrator { reason: String, aadsts: Vec<u32> },

@@ -220,6 +220,8 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("port_busy", failed(SignInProblem::PortBusy { by: None })),
         ("port_busy_by", failed(SignInProblem::PortBusy { by: Some("python3 (process 4242)".into()) })),
         ("provider_unreachable", failed(SignInProblem::NoNetwork)),
+        ("provider_not_secure", failed(SignInProblem::NotSecure { expired: false })),
+        ("provider_certificate_over", failed(SignInProblem::NotSecure { expired: true })),
         ("provider_unavailable", failed(SignInProblem::ProviderUnavailable)),
         ("provider_malformed", failed(SignInProblem::ProviderMalformed)),
         ("untrusted_signature", failed(SignInProblem::Untrusted(Distrust::Signature))),
@@ -237,6 +239,10 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         (
             "access_missing",
             failed(SignInProblem::AccessMissing { permissions: vec!["Calendars.Read".into()] }),
+        ),
+        (
+            "access_exceeded",
+            failed(SignInProblem::AccessExceeded { permissions: vec!["Mail.ReadWrite".into()] }),
         ),
         (
             "operator",

@@ -32,6 +32,7 @@ pub enum Text<'a> {
     NotPairedHow,
     InvitedBy {
         agent: &'a str,
+        to: Asks,
     },
     InvitedFor {
         email: &'a str,
@@ -178,6 +179,17 @@ pub enum Text<'a> {
     PageProblem,
     PageOldLink,
     PageBack,
+}
+
+/// What an assistant may do with all that it asks for, in a few words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    Read,
+    Send,
+    Change,
+    ChangeAndSend,
+    /// Something of it is not known to this version.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug)]

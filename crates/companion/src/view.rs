@@ -1,11 +1,11 @@
 //! What the window and the tray paint. Made from a state; holds no logic and no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::state::{Flow, Happening, Health, LinkProblem, LinkState, Pairing, State};
+use crate::state::{Account, Flow, Happening, Health, LinkProblem, LinkState, Pairing, State};
 use crate::texts::{AccountStatus, Label, Language, Step as StepText, Text, say};
 
 mod screens;
@@ -238,6 +238,16 @@ fn reads(capabilities: &[String], language: Language) -> Vec<String> {
     capabilities.iter().map(|capability| say(language, Text::Reads(capability))).collect()
 }
 
+/// What may be done with an account: what was granted when this computer signed in, whatever the assistant says of it, and
+/// what the assistant says besides.
+fn may(state: &State, account: &Account) -> Vec<String> {
+    let mut all = state.assistant().map(|assistant| assistant.capabilities.clone()).unwrap_or_default();
+    all.extend(account.capabilities.iter().cloned());
+    let mut seen = HashSet::new();
+    all.retain(|capability| seen.insert(capability.clone()));
+    all
+}
+
 fn accounts(state: &State, language: Language) -> Vec<AccountCard> {
     let Some(assistant) = state.assistant() else { return Vec::new() };
     let Some(heard) = &state.heard else {
@@ -269,7 +279,7 @@ fn accounts(state: &State, language: Language) -> Vec<AccountCard> {
                 id: account.id.to_string(),
                 name: None,
                 address: account.address.clone(),
-                reads: reads(&account.capabilities, language),
+                reads: reads(&may(state, account), language),
                 status: say(language, Text::AccountStatus(status)),
                 checked_at: account.checked_at.map(Timestamp::as_second),
                 health,

@@ -11,7 +11,7 @@ use valetkey_handoff::message::{AuthExpired, Health};
 use valetkey_link::Event;
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::http_sign_in;
-use valetkey_tests::tenant::{ALICE, ANA, BOB};
+use valetkey_tests::tenant::{ALICE, ANA, BOB, CAROL, Tenant};
 
 mod common;
 
@@ -230,6 +230,76 @@ async fn unpairing_tells_the_assistant_and_leaves_nothing() {
     assert!(!person.everything_on_disk().contains(ALICE.mail));
     person.start();
     person.until_screen(Screen::NotPaired).await;
+    person.stop().await;
+}
+
+/// Shows C12: somebody with a personal account is at home at `consumers`, wherever the invite sends people first.
+#[tokio::test]
+async fn a_personal_account_that_came_through_common_is_handed_over_as_consumers_and_signs_in_there_again() {
+    let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
+    let (tenant, broker) = (tenant.unwrap(), broker.unwrap());
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "common", CAROL.mail));
+    let mut person = Person::new();
+    person.start();
+    person.agree_to(&agent.link_of_invite()).await;
+    let url = person.browser_opens().await;
+    assert!(url.path().starts_with("/common/"), "{url}");
+    http_sign_in(url.as_str(), CAROL.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    assert_eq!(body.tenant, "consumers");
+    let cache: serde_json::Value = serde_json::from_str(body.cache.expose()).unwrap();
+    let refresh_token = cache["RefreshToken"].as_object().unwrap().values().next().unwrap()["secret"].clone();
+    // What the agent does first, and the control: what it must not do.
+    let http = valetkey_entra::http::client().unwrap();
+    let refresh = async |tenant_name: &str| {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", CLIENT_ID),
+            ("scope", "User.Read Mail.Read Calendars.Read offline_access openid profile"),
+            ("refresh_token", refresh_token.as_str().unwrap()),
+        ];
+        let url = format!("{}/{tenant_name}/oauth2/v2.0/token", tenant.origin);
+        http.post(url).form(&form).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((refresh("common").await, refresh(&body.tenant).await), (400, 200));
+
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
+    agent.say(AuthExpired { account: body.account.id, reason: Code::or_unknown("revoked"), claims: None });
+    person.until_screen(Screen::Reconnect).await;
+    person.send(Command::Reconnect);
+    let url = person.browser_opens().await;
+    assert!(url.path().starts_with("/consumers/"), "{url}");
+    http_sign_in(url.as_str(), CAROL.username).await.unwrap();
+    let (header, ..) = agent.next_handoff().await;
+    assert_eq!(header.generation, 2);
+    person.stop().await;
+}
+
+/// Shows M15: an assistant that has been taken over writes names as it likes.
+#[tokio::test]
+async fn what_the_assistant_calls_an_account_is_cleaned_before_anybody_sees_it() {
+    let mut bench = Bench::of(ALICE).await;
+    let (_, body) = bench.connect().await;
+    let Bench { agent, person, .. } = &mut bench;
+    let name = "<a href=\"https://evil.example\">x</a>\u{202E}\u{1b}[2J\n\u{9b}";
+    let mut lapsed = account_state(&body, 1, Health::ReconnectNeeded, Some("revoked"));
+    lapsed.username = format!("{name}{}", "y".repeat(10_000));
+    lapsed.capabilities = vec!["\u{202E}mail".into()];
+    person.send(Command::Retry);
+    agent.answer_hello(vec![lapsed]).await;
+    let view = person.until_screen(Screen::Reconnect).await;
+    let body = person.outlet("a notification", |outlet| match outlet {
+        Outlet::Notify { body, .. } => Some(body),
+        _ => None,
+    });
+    let body = body.await;
+    assert!(!body.contains(['<', '>', '&']), "markup in a notification: {body}");
+    let shown = format!("{body} {}", serde_json::to_string(&view).unwrap());
+    for bad in ["\u{202E}", "\u{1b}", "\\u001b", "\u{9b}", "\\n\u{9b}"] {
+        assert!(!shown.contains(bad), "{bad:?} in {shown}");
+    }
+    assert!(view.accounts[0].address.chars().count() < 300, "{}", view.accounts[0].address);
     person.stop().await;
 }
 

@@ -10,7 +10,7 @@ use url::Url;
 use valetkey_companion::view::{Screen, View};
 use valetkey_companion::{Clock, Command, Outlet, Way};
 use valetkey_handoff::Keys;
-use valetkey_tests::broker::{Broker, BrokerOptions};
+use valetkey_tests::broker::{Broker, BrokerOptions, Certificate};
 use valetkey_tests::http_sign_in;
 use valetkey_tests::http_sign_in::http_cancel;
 use valetkey_tests::tenant::{ALICE, Tenant};
@@ -194,6 +194,11 @@ async fn a_sign_in_that_would_not_last_or_allows_less_is_not_handed_over() {
         |b: &Bench, opened: &Url| b.tokens(opened, &json!({}), &json!({ "scope": "User.Read Mail.Read" }));
     let words = "Microsoft didn't allow everything that was asked";
     b.refused("fewer permissions", less, "access-missing", words).await;
+    // Shows L6: more than was asked for, which the person was never told of.
+    let scope = "User.Read Mail.Read Calendars.Read https://graph.microsoft.com/Mail.ReadWrite\u{202E}";
+    let more = |b: &Bench, opened: &Url| b.tokens(opened, &json!({}), &json!({ "scope": scope }));
+    let words = "Microsoft allowed more than was asked";
+    b.refused("more permissions", more, "access-exceeded", words).await;
     // Somebody whose address differs, and Graph cannot be asked whose mailbox it is.
     let unsure = |b: &Bench, opened: &Url| {
         b.tokens(opened, &json!({ "preferred_username": "a.upn@contoso.example" }), &json!({}))
@@ -384,6 +389,25 @@ async fn no_network_is_not_signed_out() {
         (view.code.as_deref(), view.headline.as_str()),
         (Some("no-network"), "Microsoft can't be reached")
     );
+    person.stop().await;
+}
+
+/// A network that checks secure traffic, with a certificate that is not installed here.
+#[tokio::test]
+async fn a_sign_in_service_with_an_untrusted_certificate_is_not_taken_for_no_network() {
+    let tls = BrokerOptions { tls: Some(Certificate::Valid), ..BrokerOptions::default() };
+    let in_between = Broker::start(tls).await.unwrap();
+    let origin = format!("https://localhost:{}", in_between.port());
+    let mut person = Person::new();
+    person.start();
+    let invite = invite(&Keys::generate(), NO_BROKER, terms(&origin, TENANT, EMAIL));
+    person.agree_to(invite.to_link().unwrap().expose()).await;
+    let view = person.until_screen(Screen::Error).await;
+    assert_eq!(
+        (view.code.as_deref(), view.headline.as_str()),
+        (Some("not-secure"), "A secure connection to Microsoft couldn't be made")
+    );
+    assert!(view.detail.unwrap().contains("certificate must be installed"));
     person.stop().await;
 }
 

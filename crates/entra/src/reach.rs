@@ -72,9 +72,17 @@ fn http_date(text: &str) -> Option<Timestamp> {
 
 fn why(error: &MetadataError) -> NotReached {
     match error {
-        MetadataError::Http(HttpError::Unreachable { source, .. }) => from_chain(source),
-        MetadataError::Http(HttpError::Status { status, .. }) => NotReached::Status(status.as_u16()),
-        MetadataError::Http(HttpError::Certificates(_)) => NotReached::Certificates,
+        MetadataError::Http(error) => cause(error),
+        _ => NotReached::Malformed,
+    }
+}
+
+/// What is behind the failure of a request.
+pub fn cause(error: &HttpError) -> NotReached {
+    match error {
+        HttpError::Unreachable { source, .. } => from_chain(source),
+        HttpError::Status { status, .. } => NotReached::Status(status.as_u16()),
+        HttpError::Certificates(_) => NotReached::Certificates,
         _ => NotReached::Malformed,
     }
 }

@@ -31,10 +31,8 @@ impl Label {
     /// Makes a label of any text (a host name, say): forbidden characters become spaces, the rest is cut off.
     /// Nothing left becomes `unnamed`.
     pub fn tidy(text: &str) -> Self {
-        let spaced: String =
-            text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).take(Self::MAX_CHARS).collect();
-        let trimmed = spaced.trim();
-        Self(if trimmed.is_empty() { "unnamed" } else { trimmed }.to_owned())
+        let tidied = one_line(text, Self::MAX_CHARS);
+        Self(if tidied.is_empty() { "unnamed".to_owned() } else { tidied })
     }
 
     pub fn as_str(&self) -> &str {
@@ -53,6 +51,13 @@ impl Code {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Any text as it may be shown: forbidden characters become spaces, and what is beyond `max_chars` is cut off.
+pub fn one_line(text: &str, max_chars: usize) -> String {
+    let spaced: String =
+        text.chars().map(|c| if is_deceptive(c) { ' ' } else { c }).take(max_chars).collect();
+    spaced.trim().to_owned()
 }
 
 impl FromStr for Label {

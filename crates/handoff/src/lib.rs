@@ -24,7 +24,7 @@ pub use envelope::Header;
 pub use generation::{Digest, Judgement, judge};
 pub use invite::{BrokerAccess, Invite, InviteError, InviteId, InviteSecret, Terms};
 pub use keys::{KeyError, Keys, PublicKeys, Thumbprint};
-pub use label::{BadLabel, Code, Label};
+pub use label::{BadLabel, Code, Label, one_line};
 pub use message::{ToAgent, ToDevice};
 pub use seal::{
     Enrolment, Facts, MAX_MESSAGE_BYTES, OpenError, Opened, SealError, Sealed, open, open_enroll, seal,

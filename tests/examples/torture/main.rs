@@ -1,6 +1,6 @@
 //! `cargo xtask torture`: breaks the agent at every place there is, and counts what survives.
 //!
-//! `torture [--full|--smoke] [--only PART]… [--page FILE]`; PART is kills, random, power, faults or callers.
+//! `torture [--full|--smoke] [--only PART]… [--page FILE]`; PART is kills, random, power, faults, callers or network.
 
 #![allow(clippy::print_stdout, reason = "it prints what it counted, and the victim what it did")]
 
@@ -8,6 +8,7 @@ mod callers;
 mod faults;
 mod handle;
 mod kills;
+mod network;
 mod power;
 mod random;
 mod report;
@@ -19,7 +20,7 @@ mod victim;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use valetkey_tests::tenant::Reuse;
@@ -37,6 +38,11 @@ pub struct Scale {
     /// Every n-th fault.
     fault_stride: usize,
     modes: &'static [Reuse],
+    /// Of each fault of a network.
+    network_faults: usize,
+    broker_kills: usize,
+    /// What a busy machine may take beyond what is promised.
+    margin: Duration,
 }
 
 /// The counts that the project promises.
@@ -47,6 +53,9 @@ const FULL: Scale = Scale {
     power_cuts: 1000,
     fault_stride: 1,
     modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
+    network_faults: 200,
+    broker_kills: 500,
+    margin: Duration::from_secs(15),
 };
 /// About a tenth.
 const TENTH: Scale = Scale {
@@ -56,6 +65,9 @@ const TENTH: Scale = Scale {
     power_cuts: 100,
     fault_stride: 10,
     modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
+    network_faults: 20,
+    broker_kills: 50,
+    margin: Duration::from_secs(15),
 };
 /// A few of each, for every `cargo test`.
 const SMOKE: Scale = Scale {
@@ -65,6 +77,9 @@ const SMOKE: Scale = Scale {
     power_cuts: 10,
     fault_stride: 40,
     modes: &[Reuse::Strict],
+    network_faults: 1,
+    broker_kills: 4,
+    margin: Duration::from_secs(300),
 };
 
 fn main() -> Result<ExitCode> {
@@ -81,6 +96,11 @@ fn main() -> Result<ExitCode> {
         ["ask", socket] => {
             let told = tokio::runtime::Runtime::new()?.block_on(callers::ask(Path::new(socket)))?;
             println!("{told}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        ["network", wish] => {
+            let rows = tokio::runtime::Runtime::new()?.block_on(network::inside(wish))?;
+            println!("{}", serde_json::to_string(&rows)?);
             return Ok(ExitCode::SUCCESS);
         }
         ["cuts", cuts] => {
@@ -160,6 +180,12 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
     }
     if wish.wants("callers") {
         callers::all().await?.into_iter().for_each(&mut done);
+    }
+    if wish.wants("network") {
+        let (per_fault, broker_kills, margin) = (scale.network_faults, scale.broker_kills, scale.margin);
+        let seed = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        let wish = network::Wish { per_fault, broker_kills, margin, seed };
+        network::all(wish).await?.into_iter().for_each(&mut done);
     }
     println!("\n{}", report::closing(&rows));
     if let Some(page) = &wish.page {

@@ -77,6 +77,15 @@ async fn a_reset_reaches_both_ends_and_the_next_connection_is_well() {
 }
 
 #[tokio::test]
+async fn a_reset_by_one_end_reaches_the_other() {
+    let ends = connected().await;
+    let Ends { mut client, server, line: _line, .. } = ends;
+    server.set_zero_linger().unwrap();
+    drop(server);
+    assert_eq!(read(&mut client).await, Err(ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
 async fn on_a_stalled_connection_nothing_passes_and_nobody_is_told() {
     let mut ends = connected().await;
     ends.line.strike(Blow::Stall);

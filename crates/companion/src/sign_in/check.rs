@@ -3,6 +3,7 @@
 use reqwest::Client;
 use valetkey_entra::account::AccountId;
 use valetkey_entra::cache::MsalCache;
+use valetkey_entra::capability::{Misgrant, Resource, judge_grant};
 use valetkey_entra::cloud::Authority;
 use valetkey_entra::graph;
 use valetkey_entra::id_token::{self, Claims, Expect};
@@ -16,10 +17,11 @@ use valetkey_handoff::message::{AccountDetails, AccountRef, CacheUpdated};
 use super::refused::{Ended, id_token_problem};
 use super::{Asked, Received, SignIn};
 use crate::problem::{Distrust, Problem, SignInProblem};
+use crate::shown::shown;
 use crate::step::SignInStep;
 
-/// Scopes that say how to answer, not what may be done; providers leave them out of what they list as granted.
-const IDENTITY_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+/// Permissions named to the person, of those that nobody asked for. The first few say enough.
+const MAX_NAMED: usize = 5;
 
 /// A sign-in that is sealed and in the outbox.
 pub(super) struct Checked {
@@ -52,14 +54,14 @@ impl SignIn {
             .await
             .map_err(|error| id_token_problem(&error))?;
         let address = self.check_person(asked, http, &claims, &tokens).await?;
-        // Fails closed: without these the agent would hold something that ends within the hour, or does less than was agreed.
+        // Fails closed: otherwise the agent would hold something that ends within the hour, or does less than was agreed, or more.
         if tokens.refresh_token.is_none() {
             return Err(SignInProblem::NoLastingAccess.into());
         }
-        let missing = missing(&asked.scopes, &tokens.scope);
-        if !missing.is_empty() {
-            return Err(SignInProblem::AccessMissing { permissions: missing }.into());
-        }
+        // Of the other resources there is no answer yet; the agent judges each when it gets one.
+        let cloud = &asked.authority.cloud;
+        judge_grant(Resource::Graph, cloud, &asked.capabilities, &tokens.scope)
+            .map_err(|misgrant| misgranted(&misgrant))?;
         self.report(SignInStep::Checked);
         let generation = self.seal(asked, &claims, &address, &tokens)?;
         Ok(Checked { account: claims.account, address, generation })
@@ -81,9 +83,11 @@ impl SignIn {
             verdict = person::check(&self.expected, claims, Some(&me));
         }
         match verdict {
-            Verdict::Right => Ok(self.wanted.clone().unwrap_or_else(|| claims.display_name())),
+            Verdict::Right => Ok(self.wanted.clone().unwrap_or_else(|| shown(&claims.display_name()))),
             Verdict::AskGraph => Err(SignInProblem::PersonUnconfirmed.into()),
-            Verdict::Wrong { signed_in_as } => Err(SignInProblem::WrongAccount { signed_in_as }.into()),
+            Verdict::Wrong { signed_in_as } => {
+                Err(SignInProblem::WrongAccount { signed_in_as: shown(&signed_in_as) }.into())
+            }
         }
     }
 
@@ -126,38 +130,12 @@ fn home_tenant(home: &Authority) -> String {
     home.tenant.to_string()
 }
 
-/// The permissions asked for that were not granted, by name.
-fn missing(asked: &[String], granted: &str) -> Vec<String> {
-    let name = |scope: &str| scope.rsplit('/').next().unwrap_or(scope).to_ascii_lowercase();
-    let granted: Vec<String> = granted.split_whitespace().map(name).collect();
-    asked
-        .iter()
-        .filter(|scope| !IDENTITY_SCOPES.contains(&scope.as_str()) && !granted.contains(&name(scope)))
-        .cloned()
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked() -> Vec<String> {
-        ["User.Read", "Mail.Read", "Calendars.Read", "offline_access", "openid", "profile"]
-            .map(String::from)
-            .into()
-    }
-
-    #[test]
-    fn all_that_was_asked_is_there_however_the_provider_spells_it() {
-        assert!(missing(&asked(), "openid profile User.Read Mail.Read Calendars.Read").is_empty());
-        let long = "https://graph.microsoft.com/user.read https://graph.microsoft.com/Mail.Read \
-                    https://graph.microsoft.com/Calendars.Read";
-        assert!(missing(&asked(), long).is_empty());
-    }
-
-    #[test]
-    fn what_was_not_granted_is_named() {
-        assert_eq!(missing(&asked(), "User.Read Mail.ReadBasic"), ["Mail.Read", "Calendars.Read"]);
-        assert_eq!(missing(&asked(), "").len(), 3);
+/// Too much is the graver.
+fn misgranted(misgrant: &Misgrant) -> SignInProblem {
+    let beyond: Vec<String> = misgrant.beyond.iter().take(MAX_NAMED).map(|scope| shown(scope)).collect();
+    if beyond.is_empty() {
+        SignInProblem::AccessMissing { permissions: misgrant.missing.clone() }
+    } else {
+        SignInProblem::AccessExceeded { permissions: beyond }
     }
 }

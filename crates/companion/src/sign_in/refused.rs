@@ -3,6 +3,7 @@
 use valetkey_entra::http::HttpError;
 use valetkey_entra::id_token::IdTokenError;
 use valetkey_entra::metadata::MetadataError;
+use valetkey_entra::reach::{NotReached, cause};
 use valetkey_entra::refusal::{Class, ErrorBody, Reason, Refusal, classify};
 use valetkey_entra::token_endpoint::TokenError;
 
@@ -52,7 +53,12 @@ fn refused(refusal: &Refusal) -> Ended {
 
 pub(super) fn http_problem(error: &HttpError) -> Ended {
     match error {
-        HttpError::Unreachable { .. } => SignInProblem::NoNetwork,
+        HttpError::Unreachable { .. } => match cause(error) {
+            NotReached::Untrusted => SignInProblem::NotSecure { expired: false },
+            NotReached::Expired => SignInProblem::NotSecure { expired: true },
+            _ => SignInProblem::NoNetwork,
+        },
+        HttpError::Certificates(_) => SignInProblem::NotSecure { expired: false },
         HttpError::Status { status, .. } if status.is_server_error() || status.as_u16() == 429 => {
             SignInProblem::ProviderUnavailable
         }

@@ -6,7 +6,7 @@ mod doctor;
 
 pub(super) use doctor::check;
 
-use super::{AccountStatus, AdminRequest, Button, Label, Step, Text};
+use super::{AccountStatus, AdminRequest, Asks, Button, Label, Step, Text};
 use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 
 #[allow(clippy::too_many_lines)] // One line a text; splitting would only hide which are missing.
@@ -15,7 +15,15 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::Checking => "Checking…".into(),
         Text::NotPaired => "Not linked to an assistant yet".into(),
         Text::NotPairedHow => "Ask whoever runs your assistant for an invite link, and open or paste it here.".into(),
-        Text::InvitedBy { agent } => format!("{agent} asks to read your Microsoft 365"),
+        Text::InvitedBy { agent, to } => match to {
+            Asks::Read => format!("{agent} asks to read your Microsoft 365"),
+            Asks::Send => format!("{agent} asks to read your Microsoft 365 and send mail as you"),
+            Asks::Change => format!("{agent} asks to read and change your Microsoft 365"),
+            Asks::ChangeAndSend => {
+                format!("{agent} asks to read and change your Microsoft 365 and send mail as you")
+            }
+            Asks::Unknown => format!("{agent} asks for access to your Microsoft 365"),
+        },
         Text::InvitedFor { email } => {
             format!("This invite is for {email}. Compare the four words with the person who sent it before you connect.")
         }
@@ -25,7 +33,7 @@ pub(super) fn say(text: Text<'_>) -> String {
             format!("You would sign in at {host}, which isn't Microsoft's. Connect only if your organisation runs it.")
         }
         Text::NotConnected => "Microsoft 365 isn't connected".into(),
-        Text::NotConnectedWhy { agent } => format!("Connect it, and {agent} can read what you allow."),
+        Text::NotConnectedWhy { agent } => format!("Connect it, and {agent} can use what you allow."),
         Text::Pairing => "Linking to your assistant…".into(),
         Text::Starting => "Opening your browser…".into(),
         Text::Waiting => "Finish signing in in your browser".into(),
@@ -184,7 +192,7 @@ fn reads(capability: &str) -> String {
     match capability {
         "mail" => "Read your mail".into(),
         "calendar" => "Read your calendar".into(),
-        "imap" => "Read your mail with a mail program".into(),
+        "imap" => "Read, change and delete your mail with a mail program".into(),
         "workiq" => "Ask Microsoft 365 Copilot about your work".into(),
         "mail-shared" => "Read mailboxes shared with you".into(),
         "calendar-shared" => "Read calendars shared with you".into(),
@@ -270,6 +278,7 @@ fn sign_in_what(problem: &SignInProblem) -> String {
         SignInProblem::TimedOut => "Signing in took too long".into(),
         SignInProblem::PortBusy { .. } => "Your browser has no way back to Valet Key".into(),
         SignInProblem::NoNetwork => "Microsoft can't be reached".into(),
+        SignInProblem::NotSecure { .. } => "A secure connection to Microsoft couldn't be made".into(),
         SignInProblem::ProviderUnavailable => "Microsoft is too busy just now".into(),
         SignInProblem::ProviderMalformed => "The sign-in page gave an answer that makes no sense".into(),
         SignInProblem::Untrusted(Distrust::MixedUp) => "The answer came from another sign-in service".into(),
@@ -283,6 +292,7 @@ fn sign_in_what(problem: &SignInProblem) -> String {
         SignInProblem::PersonUnconfirmed => "Microsoft didn't confirm whose mailbox this is".into(),
         SignInProblem::NoLastingAccess => "Microsoft gave access for an hour only".into(),
         SignInProblem::AccessMissing { .. } => "Microsoft didn't allow everything that was asked".into(),
+        SignInProblem::AccessExceeded { .. } => "Microsoft allowed more than was asked".into(),
         SignInProblem::Administrator { .. } => "An administrator must allow this first".into(),
         SignInProblem::Operator { .. } => "Your assistant isn't set up right at Microsoft".into(),
         SignInProblem::NoLicence => "Your account has no licence for this".into(),
@@ -378,6 +388,14 @@ fn sign_in_remedy(problem: &SignInProblem) -> String {
         SignInProblem::NoNetwork => {
             "Check this computer's network, then try again; nothing has changed.".into()
         }
+        SignInProblem::NotSecure { expired: false } => {
+            "Nothing was sent. If your company's network checks secure traffic, its certificate must be installed on this \
+             computer; ask your administrator."
+                .into()
+        }
+        SignInProblem::NotSecure { expired: true } => {
+            "Nothing was sent. Correct this computer's date and time if they are wrong, or try another network.".into()
+        }
         SignInProblem::ProviderUnavailable => "Try again in a few minutes; nothing has changed.".into(),
         SignInProblem::ProviderMalformed => {
             "Nothing was sent. Try again on another network, or ask your administrator.".into()
@@ -403,6 +421,13 @@ fn sign_in_remedy(problem: &SignInProblem) -> String {
         SignInProblem::AccessMissing { permissions } => {
             format!(
                 "Nothing was sent, because this is missing: {}. Try again, and accept all that you agree with.",
+                permissions.join(", ")
+            )
+        }
+        SignInProblem::AccessExceeded { permissions } => {
+            format!(
+                "Nothing was sent, because nobody asked you about this: {}. Tell whoever runs your assistant to take it out of \
+                 the app's permissions.",
                 permissions.join(", ")
             )
         }
@@ -461,7 +486,7 @@ fn label(label: Label) -> &'static str {
         Label::Yesterday => "Yesterday",
         Label::Help => "Help",
         Label::HelpWhat => {
-            "Valet Key lets your assistant read what you allow in Microsoft 365, and nothing else. You sign in on this \
+            "Valet Key lets your assistant use what you allow in Microsoft 365, and nothing else. You sign in on this \
              computer, at Microsoft; your password goes nowhere else."
         }
         Label::HelpPrivate => {

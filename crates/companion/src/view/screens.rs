@@ -1,15 +1,15 @@
 //! Headline, sentence and buttons of each screen.
 
 use jiff::Timestamp;
-use valetkey_entra::capability::Capability;
+use valetkey_entra::capability::{self, Capability};
 
 use super::{
     Action, ActionId, Banner, InviteCard, Kind, Screen, View, accounts, activity, assistant, icon, labels,
-    reads, screen, steps,
+    may, reads, screen, steps,
 };
 use crate::problem::{InviteProblem, KeysProblem, Problem};
 use crate::state::{Flow, Health, LinkProblem, LinkState, Pairing, State};
-use crate::texts::{AdminRequest, Button, Language, Text, say};
+use crate::texts::{AdminRequest, Asks, Button, Language, Text, say};
 
 /// The view of a state at `now`. Pure.
 pub fn view(state: &State, now: Timestamp, language: Language) -> View {
@@ -74,8 +74,9 @@ impl Painter<'_> {
             Screen::Connected => {
                 let account = self.state.account();
                 let address = account.map_or("", |account| account.address.as_str());
-                let read_only =
-                    account.is_some_and(|account| account.capabilities.iter().all(|c| read_only(c)));
+                let read_only = account.is_some_and(|account| {
+                    may(self.state, account).iter().all(|capability| read_only(capability))
+                });
                 let retrying = account.is_some_and(|account| account.health == Health::Retrying);
                 (Text::Connected { address, read_only }, retrying.then_some(Text::ConnectedRetrying))
             }
@@ -103,7 +104,7 @@ impl Painter<'_> {
 
     fn offer_words(&self) -> (String, Option<String>) {
         let Some(offer) = &self.state.offer else { return Default::default() };
-        let headline = self.say(Text::InvitedBy { agent: &offer.agent });
+        let headline = self.say(Text::InvitedBy { agent: &offer.agent, to: asks(&offer.capabilities) });
         let detail = match &offer.email {
             Some(email) => self.say(Text::InvitedFor { email }),
             None => self.say(Text::InvitedForAnyone),
@@ -274,6 +275,18 @@ impl Painter<'_> {
             }
             _ => button(ActionId::Retry, Button::TryAgain),
         }
+    }
+}
+
+fn asks(capabilities: &[String]) -> Asks {
+    let Ok(asked) = capability::parse(capabilities) else { return Asks::Unknown };
+    let sends = asked.iter().any(|one| one.id() == "mail-send");
+    let changes = asked.iter().any(|one| !one.read_only() && one.id() != "mail-send");
+    match (changes, sends) {
+        (false, false) => Asks::Read,
+        (false, true) => Asks::Send,
+        (true, false) => Asks::Change,
+        (true, true) => Asks::ChangeAndSend,
     }
 }
 

@@ -2,7 +2,8 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::menu::{Does, Item, Menu, menu};
-use crate::samples::{all, now, offer, paired};
+use crate::samples::{all, heard, now, offer, paired};
+use crate::state::Offer;
 
 const ENGLISH: Language = Language::English;
 
@@ -194,4 +195,50 @@ fn a_short_break_of_the_connection_changes_no_colour() {
     let wake = state.wake(now()).unwrap();
     assert_eq!(screen(&state, wake), Screen::AgentOffline);
     assert_eq!(screen(&paired(), now()), Screen::NotConnected);
+}
+
+/// Shows L2: who asks to send or change says so in the first line, and what cannot be told is not called reading.
+#[test]
+fn an_invite_never_calls_sending_or_changing_reading() {
+    let headline = |capabilities: &[&str]| {
+        let capabilities = capabilities.iter().map(|name| (*name).to_owned()).collect();
+        let offer = Some(Offer { capabilities, ..offer() });
+        view(&State { offer, pairing: Pairing::Missing, ..State::default() }, now(), ENGLISH).headline
+    };
+    assert_eq!(headline(&["mail", "calendar", "workiq"]), "Rocky asks to read your Microsoft 365");
+    for (capabilities, words) in [
+        (&["mail", "mail-send"][..], &["send mail as you"][..]),
+        (&["mail-write"], &["change"]),
+        (&["imap"], &["change"]),
+        (&["calendar-write", "mail-send"], &["change", "send mail as you"]),
+    ] {
+        let headline = headline(capabilities);
+        assert!(words.iter().all(|word| headline.contains(word)), "{headline}");
+    }
+    assert!(!headline(&["mail", "in-years-to-come"]).contains("read"));
+}
+
+/// Shows L2: the label is about what this computer asked for and was granted, whatever the assistant says of it.
+#[test]
+fn read_only_is_said_only_if_nothing_that_was_granted_can_change_or_send() {
+    let shown = |asked: &[&str], told: &[&str]| {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut state = heard(Health::Connected);
+        if let Pairing::Paired(assistant) = &mut state.pairing {
+            assistant.capabilities = names(asked);
+        }
+        for account in state.heard.iter_mut().flatten() {
+            account.capabilities = names(told);
+        }
+        view(&state, now(), ENGLISH)
+    };
+    let says = |asked: &[&str], told: &[&str]| shown(asked, told).headline.contains("read-only");
+    assert!(says(&["mail", "calendar"], &["mail", "calendar"]));
+    assert!(says(&["mail"], &[]));
+    assert!(!says(&["mail", "mail-send"], &["mail"]), "the assistant keeps quiet about it");
+    assert!(!says(&["mail", "mail-send"], &[]));
+    assert!(!says(&["mail"], &["mail", "mail-write"]));
+    assert!(!says(&["mail"], &["in-years-to-come"]));
+    let card = &shown(&["mail", "mail-send"], &["mail"]).accounts[0];
+    assert_eq!(card.reads, ["Read your mail", "Send mail as you"]);
 }
