@@ -240,6 +240,34 @@ async fn a_wrong_key_and_none_are_refused_and_nothing_is_moved_or_written() {
     assert!(agent.status().troubles.is_empty());
 }
 
+/// Devices can be invited again; the agent's keys cannot be made again.
+#[tokio::test]
+async fn a_damaged_registry_is_set_aside_and_damaged_keys_are_refused_and_left() {
+    let (world, key) = sealed_world().await;
+    let running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    running.stop().await;
+    let cut = |name: &str| {
+        let path = world.state_dir().join(name);
+        let whole = std::fs::read(&path).unwrap();
+        put(&path, &whole[..whole.len() - 1]);
+        path
+    };
+
+    let registry = cut("registry.json");
+    let agent = world.open();
+    let troubles = agent.status().troubles;
+    assert_eq!((troubles.len(), troubles[0].file.as_str()), (1, "registry.json"), "{troubles:?}");
+    assert!(troubles[0].set_aside_as.is_some() && !registry.exists());
+    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
+    drop(agent);
+
+    let path = cut("agent.json");
+    let before = kept(&world.state_dir());
+    assert_eq!(refused(world.open_with(Some(key))), AtRestError::Damaged { path });
+    assert_eq!(kept(&world.state_dir()), before);
+}
+
 /// A thief who can write, too: files of another account, of another key, in clear, and cut.
 #[tokio::test]
 async fn a_file_that_does_not_belong_is_not_used_and_only_a_damaged_one_is_set_aside() {

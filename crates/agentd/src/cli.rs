@@ -76,8 +76,8 @@ pub enum VaultCommand {
     #[command(
         after_help = "Example:\n  valetkey-agent vault rotate --vault-key-fd 3 --new-key-fd 4 \\\n    \
         3</etc/valetkey/vault-key 4</etc/valetkey/vault-key.new\n\n\
-        If it was interrupted, run it again with the same two keys. Until then one of the two opens everything; a\n\
-        start with the other one says so and changes nothing."
+        If it was interrupted, run it again with the same two keys. Until then one of the two opens\n\
+        everything; a start with the other one says so and changes nothing."
     )]
     Rotate {
         /// An open file descriptor to read the new key from (default: systemd's credential `vault-key-new`)
@@ -201,9 +201,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  valetkey-agent vault keygen --out /etc/valetkey/vault-key\n  \
         valetkey-agent vault seal --vault-key-fd 3 3</etc/valetkey/vault-key\n  \
         valetkey-agent serve --vault-key-fd 3 3</etc/valetkey/vault-key\n\n\
-        The key comes by file descriptor, as systemd's credential `vault-key`, or from key_file in the configuration;\n\
-        never on a command line or in a variable. seal, unseal and rotate want the daemon stopped. Without the key the\n\
-        sign-ins are lost: keep a copy of it, and not beside the backups.")]
+        The key comes by file descriptor, as systemd's credential `vault-key`, or from key_file in the\n\
+        configuration; never on a command line or in a variable. seal, unseal and rotate want the daemon\n\
+        stopped. Without the key the sign-ins are lost: keep a copy of it, and not beside the backups.")]
     Vault {
         #[command(subcommand)]
         command: VaultCommand,

@@ -105,10 +105,9 @@ fn status(dir: &Path, key: Option<&VaultKey>, printer: Printer) -> Result<u8> {
 }
 
 fn looked(value: &Value) -> String {
-    let files = value["files"].as_u64().unwrap_or_default();
     let mut shown = match value["sealed"].as_bool() {
-        Some(true) => format!("The vault is sealed: {files} files."),
-        _ => format!("The vault is not sealed: {files} files. Seal it with: valetkey-agent vault seal"),
+        Some(true) => "The vault is sealed.".to_owned(),
+        _ => "The vault is not sealed. Seal it with: valetkey-agent vault seal".to_owned(),
     };
     match value["opens"].as_bool() {
         Some(true) => shown += "\nThe given key opens it.",

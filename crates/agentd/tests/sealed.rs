@@ -290,7 +290,7 @@ fn keygen_seal_status_rotate_and_unseal_say_what_they_did() {
     let three = ["--vault-key-fd", "3"];
     let vault = |command: &'static str| ["vault", command, three[0], three[1]];
 
-    assert!(say(&["vault", "status"], &[]).contains("not sealed"));
+    assert!(say(&["vault", "status"], &[]).contains("is not sealed"));
     let (code, message) = home.json(&["vault", "seal"]).error();
     assert!(code == "vault_key" && message.contains("vault keygen"), "{message}");
     assert!(say(&vault("seal"), &[(3, &old)]).contains("is sealed with the given key"));
