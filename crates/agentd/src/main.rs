@@ -18,6 +18,7 @@ mod programs;
 mod serve;
 mod setup;
 mod show;
+mod stand_in;
 mod vault;
 mod vault_key;
 
@@ -43,6 +44,9 @@ use crate::vault_key::Keys;
 
 fn main() -> ExitCode {
     keep_to_ourselves();
+    if let Some(failed) = stand_in::become_it() {
+        return failed;
+    }
     valetkey_checkup::keep_quiet("valetkey-agent");
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Pid;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr};
 
 use crate::problem::Problem;
+use crate::stand_in;
 
 /// Above the largest sealed message with its topic and properties; anything larger is not ours.
 const MAX_PACKET_BYTES: u32 = 512 * 1024;
@@ -38,7 +39,7 @@ pub struct Listeners {
     pub agent: Option<SocketAddr>,
 }
 
-/// A running mosquitto. It is killed when dropped.
+/// A running mosquitto. It is killed when dropped, and ends when this process does.
 pub struct Mosquitto {
     pub child: Child,
     said: Lines,
@@ -56,7 +57,8 @@ pub enum Said {
 impl Mosquitto {
     /// A process that takes connections and signals.
     pub async fn start(program: &Path, configuration: &Path, listeners: &Listeners) -> Result<Self> {
-        let mut child = Command::new(program)
+        let mut command = stand_in::command(program);
+        command
             .arg("-c")
             .arg(configuration)
             // Its messages are matched.
@@ -66,9 +68,9 @@ impl Mosquitto {
             .stderr(Stdio::piped())
             // Ctrl-C in a terminal is for the daemon, which then stops its broker last.
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .kill_on_drop(true);
+        let mut child =
+            stand_in::spawn(command).await.with_context(|| format!("cannot start {}", program.display()))?;
         let mut said = Lines(BufReader::new(child.stderr.take().context("mosquitto has no error stream")?));
         let ready = tokio::time::timeout(START_LIMIT, said.ready()).await;
         match ready.with_context(|| format!("mosquitto is not ready after {START_LIMIT:?}"))? {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -149,11 +150,14 @@ impl Listeners {
     }
 }
 
-/// A daemon that was killed could not stop its broker.
+/// A daemon that was killed could not stop its broker. On Linux that ends by itself then, but may not have ended yet.
 async fn stop_left_over(files: &BrokerFiles) -> Result<()> {
     if let Some(pid) = files.left_over() {
         tracing::info!(pid = pid.as_raw_nonzero(), "stopping the broker of a run that was cut off");
-        kill_process(pid, Signal::TERM).context("cannot stop the broker of an earlier run")?;
+        match kill_process(pid, Signal::TERM) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error).context("cannot stop the broker of an earlier run"),
+        }
         let deadline = Instant::now() + STOP_LIMIT;
         while files.left_over().is_some() {
             if Instant::now() > deadline {

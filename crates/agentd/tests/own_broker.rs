@@ -161,19 +161,43 @@ async fn a_mosquitto_that_dies_is_started_again_and_the_agent_is_back() {
     Device::paired(&home, &mut serving).await;
 }
 
+/// It must not matter how many of the daemon's own threads have come and gone.
+#[tokio::test]
+async fn a_daemon_that_is_killed_leaves_no_mosquitto_and_what_that_held_is_there_again() {
+    let home = Home::initialised();
+    let mut serving = home.serve().await;
+    // One that was started again by the daemon is no exception.
+    signal(home.mosquitto(), "KILL");
+    serving.event("offline").await.unwrap();
+    serving.event("online").await.unwrap();
+    let device = Device::paired(&home, &mut serving).await;
+    let mosquitto = home.mosquitto();
+    assert!(is_alive(mosquitto));
+    serving.kill();
+    until("its mosquitto ends", || !is_alive(mosquitto)).await;
+    let mut serving = home.serve().await;
+    assert_eq!(home.json(&["devices"]).json()[0]["id"], device.id().as_str());
+    Device::paired(&home, &mut serving).await;
+    serving.stop().unwrap();
+}
+
+/// As on systems whose kernel does not end it with the daemon.
 #[tokio::test]
 async fn a_mosquitto_left_over_from_a_killed_daemon_makes_way_for_the_next() {
     let home = Home::initialised();
-    let serving = home.serve().await;
-    let left_over = home.mosquitto();
-    serving.kill();
-    assert!(is_alive(left_over));
+    home.serve().await.stop().unwrap();
+    let configuration = home.state().join("broker/mosquitto.conf").canonicalize().unwrap();
+    let mut left = Command::new("mosquitto").arg("-c").arg(configuration).spawn().unwrap();
+    let left_over = left.id();
+    until("it runs", || home.state().join("broker/pid").exists()).await;
+    assert!(is_alive(left_over) && home.mosquitto() == left_over);
     // Named in another way this time, and by a link.
     let link = home.folder.path().join("link");
     std::os::unix::fs::symlink(home.state(), &link).unwrap();
     let mut serving = home.start(&["serve", "--json", "--state-dir", &format!("{}/.", link.display())]);
     serving.event("online").await.unwrap();
     assert!(!is_alive(left_over));
+    left.wait().unwrap();
     assert!(is_alive(home.mosquitto()));
     serving.stop().unwrap();
 }
