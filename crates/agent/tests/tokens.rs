@@ -406,12 +406,14 @@ async fn a_wait_for_microsoft_is_not_made_longer_by_a_clock_that_is_put_back() {
     let mut running = world.run().await;
     let _device = world.connect(&running.agent, ALICE).await;
     let refreshes = world.refreshes().await;
-    let down = NextError { endpoint: "token", status: Some(503), retry_after: Some(120), ..NextError::default() };
+    let down =
+        NextError { endpoint: "token", status: Some(503), retry_after: Some(120), ..NextError::default() };
     world.tenant.next_error(&down).await.unwrap();
     advance(HOUR).await;
     running
         .until("the failure", |update| {
-            matches!(update, Update::HealthChanged(change) if change.to.health == Health::Retrying).then_some(())
+            matches!(update, Update::HealthChanged(change) if change.to.health == Health::Retrying)
+                .then_some(())
         })
         .await;
     world.clock.set_ahead(SignedDuration::from_hours(-24));
