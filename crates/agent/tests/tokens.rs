@@ -392,7 +392,7 @@ async fn a_clock_that_is_put_back_or_ahead_makes_no_token_last_longer_and_ends_n
         assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
         // By less than a token's life is put back too: the next one comes no later for it.
         world.clock.set_ahead(SignedDuration::from_mins(-4));
-        advance(HOUR - Duration::from_secs(300)).await;
+        advance(Duration::from_secs(3300)).await;
         refreshes += 1;
         refreshed_to(&world, refreshes).await;
     }
