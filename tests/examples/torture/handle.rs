@@ -57,7 +57,7 @@ impl Victim {
     }
 
     /// Starts it and does not wait.
-    fn spawn(command: &mut Command) -> Result<Self> {
+    pub fn spawn(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

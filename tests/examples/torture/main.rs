@@ -1,10 +1,12 @@
 //! `cargo xtask torture`: breaks the agent at every place there is, and counts what survives.
 //!
-//! `torture [--full|--smoke] [--only PART]… [--page FILE]`; PART is kills, random, power, faults, callers or network.
+//! `torture [--full|--smoke] [--only PART]… [--page FILE]`; PART is kills, random, power, faults, callers, clocks or network.
 
 #![allow(clippy::print_stdout, reason = "it prints what it counted, and the victim what it did")]
 
 mod callers;
+mod clocks;
+mod desk;
 mod faults;
 mod handle;
 mod kills;
@@ -43,6 +45,8 @@ pub struct Scale {
     broker_kills: usize,
     /// What a busy machine may take beyond what is promised.
     margin: Duration,
+    /// Every n-th clock that is set.
+    clock_stride: usize,
 }
 
 /// The counts that the project promises.
@@ -53,6 +57,7 @@ const FULL: Scale = Scale {
     power_cuts: 1000,
     fault_stride: 1,
     modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
+    clock_stride: 1,
     network_faults: 200,
     broker_kills: 500,
     margin: Duration::from_secs(15),
@@ -65,6 +70,7 @@ const TENTH: Scale = Scale {
     power_cuts: 100,
     fault_stride: 10,
     modes: &[Reuse::Tolerant, Reuse::Grace, Reuse::Strict],
+    clock_stride: 7,
     network_faults: 20,
     broker_kills: 50,
     margin: Duration::from_secs(15),
@@ -77,6 +83,7 @@ const SMOKE: Scale = Scale {
     power_cuts: 10,
     fault_stride: 40,
     modes: &[Reuse::Strict],
+    clock_stride: 17,
     network_faults: 1,
     broker_kills: 4,
     margin: Duration::from_secs(300),
@@ -90,6 +97,11 @@ fn main() -> Result<ExitCode> {
         ["victim", "run", dir, broker] => {
             return victim::run(dir.into(), Some((*broker).to_owned())).map(|()| ExitCode::SUCCESS);
         }
+        ["victim", "desk", dir] => {
+            let running = desk::run(Path::new(dir));
+            return tokio::runtime::Runtime::new()?.block_on(running).map(|()| ExitCode::SUCCESS);
+        }
+        ["victim", "tick"] => return victim::tick_by_the_clock().map(|()| ExitCode::SUCCESS),
         ["victim", "in-place", file] => {
             return victim::write_in_place(Path::new(file)).map(|()| ExitCode::SUCCESS);
         }
@@ -180,6 +192,11 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
     }
     if wish.wants("callers") {
         callers::all().await?.into_iter().for_each(&mut done);
+    }
+    if wish.wants("clocks") && clocks::library().is_none() {
+        done(Row::skipped("Clocks that are set", "libfaketime is not installed"));
+    } else if wish.wants("clocks") {
+        done(clocks::jumps(scale.clock_stride).await?);
     }
     if wish.wants("network") {
         let (per_fault, broker_kills, margin) = (scale.network_faults, scale.broker_kills, scale.margin);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use valetkey_agent::{
@@ -107,6 +107,20 @@ pub fn write_in_place(file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A timer as many programs have one: it makes up for every second that a clock which was set ahead has left out.
+pub fn tick_by_the_clock() -> Result<()> {
+    let mut next = Timestamp::now();
+    say(&json!({ "event": "ready", "pid": std::process::id() }));
+    // Ends the program when its input ends.
+    let _input = input();
+    loop {
+        if let Ok(left) = Duration::try_from(next.duration_since(Timestamp::now())) {
+            std::thread::sleep(left);
+        }
+        next = next.saturating_add(SignedDuration::from_secs(1))?;
+    }
+}
+
 async fn token(agent: &Agent) -> Value {
     let Some(account) = agent.accounts().first().map(|account| account.account) else {
         return failure(&TokenFailure::AuthRequired { reason: "no-account".into(), never_connected: true });
@@ -158,7 +172,7 @@ fn access() -> Result<Arc<dyn BrokerAccounts>> {
     Ok(Arc::new(SharedAccess(BrokerAccess { url, username: None, password: None })))
 }
 
-fn input() -> mpsc::UnboundedReceiver<String> {
+pub fn input() -> mpsc::UnboundedReceiver<String> {
     let (sender, lines) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -172,6 +186,6 @@ fn input() -> mpsc::UnboundedReceiver<String> {
     lines
 }
 
-fn say(value: &Value) {
+pub fn say(value: &Value) {
     println!("{value}");
 }
