@@ -398,6 +398,35 @@ fn a_change_of_keys_killed_at_any_step_leaves_one_key_that_opens_everything_and_
     assert_eq!(whole_with(&home, [&old, &new]), None);
 }
 
+/// A disk that takes no more than a kilobyte a file, so that no account can be written.
+#[test]
+fn a_change_of_keys_and_sealing_on_a_full_disk_say_so_and_leave_what_was_there() {
+    let home = Home::initialised();
+    home.store(&[ANA, BOB], "connected");
+    let (old, new) = (key(&home, "old"), key(&home, "new"));
+    let full = ["sh", "-c", r#"trap "" XFSZ; ulimit -f 2; exec "$0" "$@""#];
+    let clear = kept(&home);
+
+    let mut whole = Command::new(full[0]);
+    let seal = home.command(&["vault", "seal", "--json", "--vault-key-fd", "3"]);
+    whole.args(&full[1..]).arg(seal.get_program()).args(seal.get_args());
+    whole.env_clear().env("HOME", home.folder.path());
+    let refused = ran(&mut with_descriptors(&whole, &[(3, &old)]));
+    assert_eq!((refused.code, refused.error().0.as_str()), (1, "state_dir"), "{refused:?}");
+    assert!(refused.error().1.contains("writing"), "{refused:?}");
+    assert_eq!(kept(&home), clear);
+
+    assert_eq!(keyed(&home, &old, &["vault", "seal"]).json()["files"], 3);
+    let sealed = kept(&home);
+    let refused = rotate(&home, &old, &new, &full);
+    assert_eq!((refused.code, refused.error().0.as_str()), (1, "state_dir"), "{refused:?}");
+    assert_eq!(kept(&home), sealed);
+    // It recovers when there is room again.
+    assert_eq!(rotate(&home, &old, &new, &[]).json()["files"], 3);
+    assert_eq!(whole_with(&home, [&old, &new]), Some(&*new));
+    assert_eq!(addresses(&keyed(&home, &new, &["accounts"])).len(), 2);
+}
+
 /// Leaves what was being written when a refreshed sign-in was about to take its place.
 fn killed_while_storing(world: &journey::World) -> Vec<Vec<u8>> {
     let vault = world.daemon.state_dir().join("vault");
