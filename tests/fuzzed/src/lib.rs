@@ -61,21 +61,15 @@ fn control(bytes: &[u8]) -> bool {
         b"time" => loop {
             std::hint::spin_loop();
         },
-        // One letter after the other, so that a fuzzer that sees where the code goes finds it, and one that guesses does not.
-        [b'p', rest @ ..] => match rest {
-            [b'a', rest @ ..] => match rest {
-                [b'n', rest @ ..] => match rest {
-                    [b'i', rest @ ..] => match rest {
-                        [b'c', ..] => panic!("the control was found"),
-                        _ => true,
-                    },
-                    _ => true,
-                },
-                _ => true,
-            },
-            _ => true,
-        },
-        _ => false,
+        // One letter after the other, so that a fuzzer that sees how far the code goes finds it, and one that guesses does not.
+        word => {
+            for (at, letter) in b"panic".iter().enumerate() {
+                if word.get(at) != Some(letter) {
+                    return at > 0;
+                }
+            }
+            panic!("the control was found")
+        }
     }
 }
 

@@ -29,7 +29,7 @@ struct Case {
 fn read(target: &Target, bytes: &[u8]) -> Case {
     let (held, began) = (HEAP.allocated(), processor_time());
     let taken = (target.read)(bytes);
-    let took = processor_time() - began;
+    let took = processor_time().saturating_sub(began);
     // The most that was ever held at once: an upper bound for this case.
     Case { took, heap: HEAP.max_allocated().saturating_sub(held), taken }
 }
