@@ -41,11 +41,13 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "age",
     "openssl",
     "iproute2",
-    // breaking things: system calls, file systems, limits
+    // breaking things: system calls, file systems, limits, packets
     "strace",
+    "libfaketime",
     "e2fsprogs",
     "util-linux",
     "mount",
+    "nftables",
 ];
 
 /// oidc-provider runs on it; older ones lack what it imports.
