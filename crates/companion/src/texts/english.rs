@@ -251,7 +251,7 @@ fn what(problem: &Problem) -> String {
     match problem {
         Problem::Invite(problem) => match problem {
             InviteProblem::Unreadable => "This isn't a whole invite link",
-            InviteProblem::Expired => "This invite has run out",
+            InviteProblem::Expired => "This invite seems to have run out",
             InviteProblem::Forbidden => "Your organisation doesn't allow this assistant",
             InviteProblem::Used => "This invite was already used or withdrawn",
         }
@@ -307,7 +307,7 @@ fn remedy(problem: &Problem) -> String {
                 "Copy the whole link, from “valetkey” or “https” to its end, and paste it again."
             }
             InviteProblem::Expired => {
-                "Ask whoever runs your assistant for a new one; it lasts only some minutes."
+                "Ask whoever runs your assistant for a new one. If yours is new, check this computer's date and time."
             }
             InviteProblem::Forbidden => {
                 "Nothing was sent. Ask your administrator which assistants are allowed."
