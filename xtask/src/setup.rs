@@ -43,6 +43,7 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "iproute2",
     // breaking things: system calls, file systems, limits, packets
     "strace",
+    "libfaketime",
     "e2fsprogs",
     "util-linux",
     "mount",
