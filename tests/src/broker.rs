@@ -66,6 +66,10 @@ pub struct BrokerOptions {
     pub port: Option<u16>,
     /// Seconds; MQTT 5 clients are told to use this keep-alive if theirs is longer. mosquitto takes 10 and more.
     pub max_keep_alive: Option<u16>,
+    /// More lines of its configuration, as an operator writes them.
+    pub more: Vec<String>,
+    /// The same for the listener of [`Broker::url`].
+    pub more_of_listener: Vec<String>,
 }
 
 /// A running mosquitto. It is killed when dropped.
@@ -275,6 +279,9 @@ impl Broker {
         if let Some(seconds) = options.max_keep_alive {
             text += &format!("max_keepalive {seconds}\n");
         }
+        for line in &options.more {
+            text += &format!("{line}\n");
+        }
         // mosquitto 2.0.11 refuses to start with a WebSocket listener alone, so the plain one comes first.
         text += &format!("listener {} 127.0.0.1\n", self.side_port);
         text += &format!("listener {} 127.0.0.1\n", self.port);
@@ -285,6 +292,9 @@ impl Broker {
             let name = certificate.file_stem();
             text += &format!("cafile {dir}/ca.pem\ncertfile {dir}/{name}.pem\nkeyfile {dir}/{name}.key\n");
             text += &format!("require_certificate {}\n", options.require_client_certificate);
+        }
+        for line in &options.more_of_listener {
+            text += &format!("{line}\n");
         }
         text
     }

@@ -138,6 +138,11 @@ pub struct Desk {
 
 impl Desk {
     pub fn start(dir: &Path, keys: Arc<MemoryKeyStore>) -> Self {
+        Self::start_trusting(dir, keys, None)
+    }
+
+    /// On a computer that trusts this authority for the broker, instead of the system's.
+    pub fn start_trusting(dir: &Path, keys: Arc<MemoryKeyStore>, broker_ca: Option<PathBuf>) -> Self {
         let (sender, outlets) = mpsc::unbounded_channel();
         let handle = Companion::start(Options {
             data_dir: dir.to_owned(),
@@ -148,7 +153,7 @@ impl Desk {
             device_name: "Alice's computer".into(),
             sign_in: Way::Browser { port: None },
             policy_file: None,
-            broker_ca: None,
+            broker_ca,
         });
         let views = handle.views();
         Self { dir: dir.to_owned(), keys, handle: Some(handle), views, outlets, notices: Vec::new() }

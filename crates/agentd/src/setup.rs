@@ -16,6 +16,9 @@ use crate::own_broker::{OwnBroker, device_url};
 use crate::problem::Problem;
 use crate::vault_key::Keys;
 
+/// In the state directory.
+const CLIENT_ID: &str = "broker-client-id";
+
 pub fn open_agent(state_dir: &Path, config: &Config, keys: &Keys) -> Result<Agent> {
     let name = config.label().map_err(Problem::configuration)?;
     let vault_key = keys.present(config, state_dir)?;
@@ -50,7 +53,7 @@ pub fn own_files(agent: &Agent) -> Result<BrokerFiles> {
 
 /// How the agent itself reaches a broker of the operator's.
 pub fn operators_broker(agent: &Agent, broker: &BrokerConfig) -> Result<Settings> {
-    let mut settings = Settings::new(broker.url.as_str(), agent.id().as_str())?;
+    let mut settings = Settings::new(broker.url.as_str(), client_id(agent)?)?;
     settings.username.clone_from(&broker.username);
     let password = broker.password_file.as_deref().map(secret_in).transpose()?;
     settings.password = password.map(|password| Password::new(password.expose().as_str()));
@@ -59,6 +62,21 @@ pub fn operators_broker(agent: &Agent, broker: &BrokerConfig) -> Result<Settings
     settings.client_certificate =
         certificate.map(|(certificate, key)| ClientCertificate { certificate, key });
     Ok(settings)
+}
+
+/// What the agent calls itself at the operator's broker. Whoever connects under a client's id throws that client out, and
+/// every device knows the agent's thumbprint; so it is a secret, and the same one each time for the session's sake.
+fn client_id(agent: &Agent) -> Result<String> {
+    let directory = agent.state_dir();
+    if let Some(kept) = directory.read(CLIENT_ID)?
+        && let Ok(id) = String::from_utf8(kept.to_vec())
+        && !id.is_empty()
+    {
+        return Ok(id);
+    }
+    let id = format!("{:032x}", rand::random::<u128>());
+    directory.replace(CLIENT_ID, id.as_bytes())?;
+    Ok(id)
 }
 
 /// How the agent itself reaches its own broker.
