@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use common::{Agent, PATIENCE, account_state, invite, terms};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use valetkey_handoff::message::Health;
 use valetkey_handoff::{Keys, ToAgent};
@@ -124,6 +124,18 @@ async fn without_somebody_to_ask_nothing_is_agreed_to() {
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8(output.stderr).unwrap().contains("--yes"));
     assert!(!home.path().join("keys").exists() && !home.path().join("data/pairing.json").exists());
+
+    // The link on standard input is the same link, and nobody's `ps` shows it.
+    let mut command = cli(home.path(), &["accept", "-"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let shown = std::fs::read_to_string(format!("/proc/{}/cmdline", child.id().unwrap())).unwrap();
+    assert!(!shown.contains("valetkey://"), "{shown}");
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(invite.to_link().unwrap().expose().as_bytes()).await.unwrap();
+    drop(input);
+    let output = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(3) && said.contains("Rocky asks to read"), "{said}");
 
     let output = cli(home.path(), &["accept", "--yes", "nonsense"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));

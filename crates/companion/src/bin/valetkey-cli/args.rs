@@ -29,10 +29,12 @@ pub struct Cli {
 pub enum Command {
     /// Show who asks for what, and after your yes: link, sign in, hand over.
     #[command(
-        after_help = "Examples:\n  valetkey-cli accept 'valetkey://invite/…'\n  pbpaste | valetkey-cli accept -"
+        after_help = "Examples:\n  valetkey-cli accept -          and paste the link\n  pbpaste | valetkey-cli accept - --yes\n\n\
+                      Other users of this computer can read the arguments of a command while it runs, and a link holds a \
+                      secret that works once: `-` keeps it to you."
     )]
     Accept {
-        /// The invite link, in quotes; or `-` to read it from standard input.
+        /// `-`, with the invite link on standard input; or the link itself, in quotes.
         invite: String,
         /// Agree without being asked. Compare the four words yourself.
         #[arg(long)]
@@ -96,7 +98,7 @@ pub struct SignIn {
 
 const AFTER: &str = "\
 Examples:
-  valetkey-cli accept 'valetkey://invite/…'
+  valetkey-cli accept -
   valetkey-cli accept --yes --no-browser --key-file ~/.valet-key 'valetkey://invite/…'
   valetkey-cli status --json
 

@@ -1,6 +1,6 @@
 //! The companion for a terminal: the same decisions and the same words as the desktop's, shown line by line.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -108,9 +108,14 @@ impl Talk {
         let link = match invite {
             "-" => {
                 let mut text = String::new();
-                std::io::stdin()
-                    .read_to_string(&mut text)
-                    .context("the invite could not be read from standard input")?;
+                let input = std::io::stdin();
+                // Somebody who pastes it ends with Enter, and is asked there afterwards.
+                if input.is_terminal() {
+                    input.read_line(&mut text)
+                } else {
+                    input.lock().read_to_string(&mut text)
+                }
+                .context("the invite could not be read from standard input")?;
                 text
             }
             link => link.to_owned(),
