@@ -127,6 +127,19 @@ async fn a_second_start_hands_its_invite_over_and_nothing_happens_before_consent
     Ok(())
 }
 
+/// Its one-time secret and the login at the broker are for nobody else on this computer.
+#[tokio::test]
+async fn a_link_that_starts_the_app_does_not_stay_in_its_command_line() -> Result<()> {
+    let invitation = Invitation::new();
+    let desktop = Desktop::start(Options::default()).await?;
+    let app = App::start(&desktop, &[&invitation.link])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+    tray.first_line(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
+    let shown = app.command_line()?;
+    assert!(shown.contains("--data-dir") && !shown.contains("valetkey://"), "{shown}");
+    Ok(())
+}
+
 /// Closing the window leaves the tray, and the window comes back when the app is started again.
 #[tokio::test]
 async fn closing_the_window_leaves_the_tray() -> Result<()> {

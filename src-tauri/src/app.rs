@@ -11,7 +11,7 @@ use valetkey_companion::{Clock, Companion, Options, OsKeyring, Way};
 use crate::args::Args;
 use crate::shell::{self, LANGUAGE, Shell};
 use crate::tray::Tray;
-use crate::{commands, outlets, window};
+use crate::{commands, outlets, unseen, window};
 
 /// The scheme of an invite link, as in the configuration.
 const SCHEME: &str = "valetkey";
@@ -44,6 +44,17 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
 }
 
 fn set_up(app: &mut App, args: Args) -> anyhow::Result<()> {
+    // Only here is it known that this start is the one that stays.
+    let link = match args.link {
+        Some(link) if link.is_on_input() => Some(unseen::read().context("the invite link cannot be read")?),
+        #[cfg(unix)]
+        Some(link) => {
+            let error = unseen::start_over(&link);
+            tracing::warn!(%error, "the invite link stays in the command line");
+            Some(link)
+        }
+        link => link,
+    };
     let data_dir = match args.data_dir {
         Some(dir) => dir,
         None => {
@@ -73,7 +84,7 @@ fn set_up(app: &mut App, args: Args) -> anyhow::Result<()> {
     async_runtime::spawn(quit_when_asked(handle.clone()));
     listen_for_links(handle);
 
-    if let Some(link) = args.link {
+    if let Some(link) = link {
         shell::show_invite(handle, link.into_invite());
     } else if args.open {
         window::open(handle);

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub background: bool,
 
-    /// An invite link to show
+    /// An invite link to show; or `-` to read it from standard input
     #[arg(value_name = "LINK")]
     pub link: Option<Link>,
 }
@@ -43,6 +43,21 @@ pub struct Args {
 pub struct Link(String);
 
 impl Link {
+    /// Stands for a link that comes on standard input.
+    pub const ON_INPUT: &str = "-";
+
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_on_input(&self) -> bool {
+        self.0 == Self::ON_INPUT
+    }
+
     pub fn into_invite(self) -> InviteLink {
         InviteLink::new(self.0)
     }

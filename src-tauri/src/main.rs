@@ -13,6 +13,7 @@ mod shell;
 mod tray;
 #[cfg(target_os = "linux")]
 mod tray_host;
+mod unseen;
 mod window;
 
 use std::io::IsTerminal;

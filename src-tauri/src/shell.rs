@@ -58,7 +58,9 @@ pub fn started_again<R: Runtime>(app: &AppHandle<R>, argv: Vec<String>) {
     use clap::Parser;
 
     match args::Args::try_parse_from(argv) {
-        Ok(args::Args { link: Some(link), .. }) => show_invite(app, link.into_invite()),
+        Ok(args::Args { link: Some(link), .. }) if !link.is_on_input() => {
+            show_invite(app, link.into_invite())
+        }
         Ok(args::Args { background: true, .. }) => {}
         Ok(_) | Err(_) => window::open(app),
     }

@@ -303,6 +303,12 @@ impl App {
         Ok(std::fs::read_to_string(&self.log)?)
     }
 
+    /// What every user of the computer can read of how it was started.
+    pub fn command_line(&self) -> Result<String> {
+        let id = self.process.id().context("the app has ended")?;
+        Ok(std::fs::read_to_string(format!("/proc/{id}/cmdline"))?)
+    }
+
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.process.try_wait()?.is_none())
     }
