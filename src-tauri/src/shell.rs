@@ -59,7 +59,7 @@ pub fn started_again<R: Runtime>(app: &AppHandle<R>, argv: Vec<String>) {
 
     match args::Args::try_parse_from(argv) {
         Ok(args::Args { link: Some(link), .. }) if !link.is_on_input() => {
-            show_invite(app, link.into_invite())
+            show_invite(app, link.into_invite());
         }
         Ok(args::Args { background: true, .. }) => {}
         Ok(_) | Err(_) => window::open(app),
