@@ -1,9 +1,12 @@
 //! SIGKILL at every system call of a refresh and of storing a handoff; what a restart finds.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use valetkey_handoff::Sealed;
+use tokio::time::Instant;
 use valetkey_handoff::message::Outcome;
+use valetkey_handoff::{Sealed, ToDevice};
 use valetkey_tests::tenant::Reuse;
 
 use crate::handle::{Call, Strace, Thread, Victim, calls};
@@ -16,6 +19,12 @@ pub const LOST: &str = "sign-ins lost";
 const TORN: &str = "files torn";
 const NOT_ON_DISK: &str = "tokens handed out that are not on disk";
 const IN_WINDOW: &str = "sign-ins ended between the provider's rotation and our fsync, and told so";
+const TOLD: &str = "of them told by an auth.expired that the device opened within 60 s of the restart";
+const NOT_TOLD: &str = "sign-ins ended and not told within 60 s";
+/// As long as a person's device may know nothing of it, from the restart on.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+/// What would be told comes at once.
+const SILENCE: Duration = Duration::from_secs(5);
 const NO_START: &str = "restarts that failed";
 
 pub fn name(reuse: Reuse) -> &'static str {
@@ -58,19 +67,31 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
     };
     row.add("system calls found", calls.len() as u64);
     let mut ledger = Ledger::of(&scene.dir())?;
+    let broker = scene.world.broker.url();
+    let mut slowest = None;
     let mut before: Option<Kill> = None;
     let cases: Vec<Option<&Call>> = calls.iter().step_by(stride).map(Some).chain([None]).collect();
     for case in cases {
         // The restart after the last kill, and the life before the next one.
-        let Some(mut victim) = restarted(&mut row, &scene, before.as_ref(), None).await? else {
+        let began = Instant::now();
+        // Where a sign-in may have been lost, somebody has to be told.
+        let online = before.as_ref().is_some_and(|kill| kill.in_window);
+        let reaches = online.then_some(broker.as_str());
+        let Some(mut victim) = restarted(&mut row, &scene, before.as_ref(), reaches).await? else {
             return Ok(row);
         };
         let answer = victim.token().await?.context("it ended by itself")?;
         ledger.handed_out(victim.handed_out());
-        if answer["event"] != "token" {
+        let lost = answer["event"] != "token";
+        if lost {
             judge_loss(&mut row, &mut victim, before.as_ref(), &answer).await?;
+            slowest = slowest.max(told(&mut row, &mut scene, began, before.as_ref()).await);
+        }
+        if lost || online {
             victim.kill().await?;
-            scene.reconnect().await?;
+            if lost {
+                scene.reconnect().await?;
+            }
             ledger = Ledger::of(&scene.dir())?;
             victim = Victim::on(&scene.dir(), None).await?;
             victim.token().await?;
@@ -90,7 +111,54 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
         let in_window = rotations(&scene).await? > so_far;
         before = Some(Kill { place: call.shown(), in_window, sealed: None });
     }
+    if let Some(slowest) = slowest {
+        row.add("milliseconds until the slowest was told", u64::try_from(slowest.as_millis())?);
+        no_more_was_told(&mut row, &mut scene, &broker).await?;
+        control_of_telling(&mut row, &mut scene).await?;
+    }
     Ok(row)
+}
+
+/// Whether the device hears that a person is needed, and how long that took.
+async fn told(row: &mut Row, scene: &mut Scene, began: Instant, before: Option<&Kill>) -> Option<Duration> {
+    let place = before.map_or("the first start", |kill| &kill.place);
+    match tokio::time::timeout_at(began + TOLD_WITHIN, scene.device.expired()).await {
+        Ok(expired) if expired.account == crate::support::reference(valetkey_tests::tenant::ALICE) => {
+            row.add(TOLD, 1);
+            Some(began.elapsed())
+        }
+        Ok(_) => {
+            row.fail(NOT_TOLD, format!("{place}: another account was named"));
+            None
+        }
+        Err(_) => {
+            row.fail(NOT_TOLD, place);
+            None
+        }
+    }
+}
+
+/// Each lapse was told once, and nothing was told that was no lapse.
+async fn no_more_was_told(row: &mut Row, scene: &mut Scene, broker: &str) -> Result<()> {
+    let mut victim = online(scene, broker).await?;
+    let more = scene.device.all_so_far().await;
+    victim.kill().await?;
+    for _ in more.iter().filter(|message| matches!(message, ToDevice::AuthExpired(_))) {
+        row.fail("auth.expired that was not true, or came twice", "at the end");
+    }
+    Ok(())
+}
+
+/// A lapse that is found out where no broker is reached.
+async fn control_of_telling(row: &mut Row, scene: &mut Scene) -> Result<()> {
+    scene.world.tenant.revoke(valetkey_tests::tenant::ALICE).await?;
+    let mut victim = Victim::on(&scene.dir(), None).await?;
+    let answer = victim.token().await?.context("it ended by itself")?;
+    let silent = tokio::time::timeout(SILENCE, scene.device.expired()).await.is_err();
+    victim.kill().await?;
+    let caught = answer["event"] != "token" && silent;
+    row.caught(u64::from(caught), 1, "an agent that finds out and reaches no broker");
+    Ok(())
 }
 
 /// Kills at every `stride`th call of taking in a handoff: from the message's arrival to the receipt.

@@ -25,7 +25,8 @@ use valetkey_entra::metadata::Metadata;
 use valetkey_entra::secret::Secret;
 use valetkey_entra::token_endpoint::{CodeGrant, TokenEndpoint};
 use valetkey_handoff::message::{
-    AccountDetails, AccountDisconnect, AccountRef, CacheUpdated, Enroll, Hello, Outcome, Receipt, State,
+    AccountDetails, AccountDisconnect, AccountRef, AuthExpired, CacheUpdated, Enroll, Hello, Outcome,
+    Receipt, State,
 };
 use valetkey_handoff::{
     BrokerAccess, Facts, Invite, Keys, Label, Sealed, Terms, ToAgent, ToDevice, Topics, open, seal,
@@ -386,6 +387,15 @@ impl Device {
     pub async fn receipt(&mut self) -> Receipt {
         self.pick(|message| match message {
             ToDevice::Receipt(receipt) => Some(receipt.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next word that a person is needed.
+    pub async fn expired(&mut self) -> AuthExpired {
+        self.pick(|message| match message {
+            ToDevice::AuthExpired(expired) => Some(expired.clone()),
             _ => None,
         })
         .await
