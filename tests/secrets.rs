@@ -9,6 +9,8 @@
 mod broker_view;
 #[path = "secrets/evidence.rs"]
 mod evidence;
+#[path = "secrets/panics.rs"]
+mod panics;
 #[path = "secrets/processes.rs"]
 mod processes;
 #[path = "secrets/search.rs"]
@@ -27,7 +29,7 @@ use serde_json::Value;
 use support::{AGENT_PASSWORD, DEVICE_PASSWORD, Desk, World};
 use valetkey_companion::pairing::Entry;
 use valetkey_companion::view::{Screen, Step, StepId};
-use valetkey_companion::{Command, InviteLink};
+use valetkey_companion::{Command, EntryName, InviteLink, KeyFile, KeyStore as _};
 use valetkey_handoff::{Invite, Keys, Topics};
 use valetkey_tests::http_sign_in;
 use valetkey_tests::program::Program;
@@ -67,6 +69,10 @@ async fn after_a_whole_journey_no_secret_is_anywhere_but_in_the_vault() {
         .await
         .unwrap();
     journey.heard(|line| line["event"] == "refused").await;
+    // An invite's address is in the audit.
+    let address = format!("p{planted}@contoso.example");
+    evidence.command(&world.daemon, &["invite", "--email", &address], &[Kind::Invite, Kind::BrokerPassword]);
+    evidence.command(&world.daemon, &["audit", "--last", "1000"], NOTHING);
     // A thumbprint may begin with a hyphen.
     evidence.command(&world.daemon, &["token", &format!("--account={planted}")], NOTHING);
     tracing::trace!(%planted, "in the companion's log");
@@ -126,6 +132,8 @@ async fn after_a_whole_journey_no_secret_is_anywhere_but_in_the_vault() {
         "an MQTT message, decoded",
         "the companion's log",
         "standard error of valetkey-agent token",
+        "/audit/",
+        "standard output of valetkey-agent audit",
         "command line of valetkey-agent",
         "command line of sh",
         "environment of sh",
@@ -152,6 +160,8 @@ fn may_hold(folder: &Path, path: &Path) -> &'static [Kind] {
         &[Kind::Invite]
     } else if [folder.join("agent-password"), folder.join("device-password")].contains(&path.to_owned()) {
         &[Kind::BrokerPassword]
+    } else if path == folder.join("device-keys") {
+        &[Kind::DeviceKey, Kind::BrokerPassword]
     } else {
         NOTHING
     }
@@ -219,10 +229,13 @@ impl Journey {
         self.desk.screen(Screen::Connected).await;
         self.heard(|line| line["event"] == "stored").await;
         self.read_mail(world, evidence).await;
-        for asked in ["status", "accounts", "devices"] {
+        for asked in ["status", "accounts", "devices", "doctor", "audit"] {
             evidence.command(&world.daemon, &[asked], NOTHING);
             evidence.command(&world.daemon, &[asked, "--json"], NOTHING);
         }
+        let report = evidence.command(&world.daemon, &["doctor", "--report", "-"], NOTHING);
+        assert!(report.contains("person-1@contoso.example is connected"), "{report}");
+        assert!(!report.contains(ALICE.mail), "{report}");
         self.look(world, evidence);
     }
 
@@ -267,6 +280,7 @@ impl Journey {
         let notices = self.desk.notices();
         evidence.add("the companion's notifications", format!("{notices:?}"), NOTHING);
         let dir = self.desk.stop().await.0;
+        doctor_of_the_person(world, &dir, &device, entry, evidence).await;
         let mut serving = self.serving.take().unwrap();
         let rest = std::cell::RefCell::new(Vec::new());
         serving.count(|line| {
@@ -312,6 +326,33 @@ impl Journey {
     async fn heard(&mut self, wanted: impl Fn(&Value) -> bool) {
         let line = self.serving.as_mut().unwrap().next("an event", wanted).await.unwrap();
         self.lines.push(line);
+    }
+}
+
+/// `valetkey-cli doctor` on the person's computer, with its keys in a file, as it talks with the agent.
+async fn doctor_of_the_person(
+    world: &World,
+    dir: &Path,
+    device: &Keys,
+    entry: valetkey_entra::secret::Secret,
+    evidence: &mut Evidence,
+) {
+    let path = world.folder.path().join("device-keys");
+    KeyFile::new(&path).store(EntryName::Device(device.thumbprint()), entry).await.unwrap();
+    for arguments in [["doctor", "--report", "-"], ["doctor", "--json", "--verbose"]] {
+        let mut command = Process::new(valetkey_tests::program::program("valetkey-cli").unwrap());
+        command
+            .arg("--data-dir")
+            .arg(dir)
+            .arg("--key-file")
+            .arg(&path)
+            .args(arguments)
+            .env("RUST_LOG", "trace");
+        let output = valetkey_tests::program::output(&mut command).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("Your assistant answered just now."), "{said}");
+        evidence.add("standard output of valetkey-cli doctor", output.stdout, NOTHING);
+        evidence.add("standard error of valetkey-cli doctor", output.stderr, NOTHING);
     }
 }
 
