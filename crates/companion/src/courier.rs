@@ -88,7 +88,8 @@ impl Courier {
             let due = if self.up { self.keeper.outbox().next_due() } else { None };
             let timer = async {
                 match due {
-                    Some(at) => clock.sleep_until(at).await,
+                    // Looked at again meanwhile: the clock may have been put back.
+                    Some(at) => drop(tokio::time::timeout(link::RECHECK, clock.sleep_until(at)).await),
                     None => std::future::pending().await,
                 }
             };

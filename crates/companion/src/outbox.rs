@@ -151,9 +151,11 @@ impl Outbox {
         }
     }
 
-    /// What is to be sent now, oldest first; each is then due again after its wait.
+    /// What is to be sent now, oldest first; each is then due again after its wait. A clock that was put back makes no wait
+    /// longer than the longest.
     pub fn due(&mut self, now: Timestamp) -> Vec<Pending> {
-        let due = self.waiting.iter_mut().filter(|waiting| waiting.next <= now);
+        let latest = now.saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
+        let due = self.waiting.iter_mut().filter(|waiting| waiting.next <= now || waiting.next > latest);
         due.map(|waiting| {
             waiting.attempts += 1;
             waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
@@ -222,6 +224,18 @@ mod tests {
         assert_eq!(outbox.next_due().unwrap(), next + FIRST_WAIT * 3);
         outbox.wake();
         assert_eq!(outbox.due(next).len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_keeps_nothing_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(sign_in(1)).unwrap();
+        assert_eq!(outbox.due(now()).len(), 1);
+        let earlier = now() - SignedDuration::from_hours(24);
+        assert_eq!(outbox.due(earlier).len(), 1);
+        assert_eq!(outbox.due(earlier), [], "and from then on as always");
+        assert_eq!(outbox.due(outbox.next_due().unwrap()).len(), 1);
     }
 
     #[test]
