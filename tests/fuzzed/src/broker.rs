@@ -1,5 +1,7 @@
 //! What a broker sends, in MQTT 3.1.1 and 5: the library's decoder with our limits, and its state behind that.
 
+use std::fmt::Debug;
+
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{Error, QoS, v4};
 use rumqttc::v5;
@@ -8,6 +10,8 @@ use valetkey_link::limits::{IN_FLIGHT, MAX_PACKET_V5, MAX_PACKET_V311};
 
 /// No packet is shorter.
 const FIXED_HEADER: usize = 2;
+/// A kind and four bytes of length.
+const LONGEST_FIXED_HEADER: usize = 5;
 
 /// The first byte says which version (its lowest bit) and in pieces of how many bytes the rest arrives.
 pub fn packet(bytes: &[u8]) -> bool {
@@ -22,8 +26,7 @@ fn in_v311(bytes: &[u8], piece: usize) -> bool {
         Err(Error::InsufficientBytes(more)) => Next::More(more),
         Err(_) => Next::Refused,
     };
-    let (packets, refused) = arrive(bytes, bytes.len().max(1), MAX_PACKET_V311, read);
-    assert_eq!(arrive(bytes, piece, MAX_PACKET_V311, read), (packets.clone(), refused), "pieces matter");
+    let packets = arrive_twice(bytes, piece, MAX_PACKET_V311, read);
 
     let mut state = rumqttc::MqttState::new(IN_FLIGHT + 1, true);
     let filter = rumqttc::SubscribeFilter::new("valetkey/#".into(), QoS::AtLeastOnce);
@@ -50,8 +53,7 @@ fn in_v5(bytes: &[u8], piece: usize) -> bool {
         Err(_) => Next::Refused,
     };
     let max = MAX_PACKET_V5 as usize;
-    let (packets, refused) = arrive(bytes, bytes.len().max(1), max, read);
-    assert_eq!(arrive(bytes, piece, max, read), (packets.clone(), refused), "pieces matter");
+    let packets = arrive_twice(bytes, piece, max, read);
 
     let mut state = v5::MqttState::new(IN_FLIGHT + 1, true);
     let filter = v5bytes::Filter::new("valetkey/#", v5::mqttbytes::QoS::AtLeastOnce);
@@ -77,14 +79,33 @@ enum Next<P> {
     Refused,
 }
 
-/// The packets of a stream that arrives in pieces, and whether it was given up.
-fn arrive<P>(
+/// What a stream comes to.
+#[derive(Debug, PartialEq)]
+struct Arrived<P> {
+    packets: Vec<P>,
+    /// It was given up.
+    refused: bool,
+    /// A packet that says it is longer inside than outside: the library drops it and waits for what comes behind, so what it
+    /// reads next depends on when that comes. It comes to no more than a packet lost, which a broker can have at any time.
+    dropped: bool,
+}
+
+/// The packets, which are the same whether all comes at once or in pieces.
+fn arrive_twice<P: PartialEq + Debug>(
     bytes: &[u8],
     piece: usize,
     max: usize,
-    read: impl Fn(&mut BytesMut) -> Next<P>,
-) -> (Vec<P>, bool) {
-    let (mut stream, mut packets) = (BytesMut::new(), Vec::new());
+    read: impl Fn(&mut BytesMut) -> Next<P> + Copy,
+) -> Vec<P> {
+    let at_once = arrive(bytes, bytes.len().max(1), max, read);
+    let in_pieces = arrive(bytes, piece, max, read);
+    assert!(at_once.dropped || in_pieces.dropped || at_once == in_pieces, "{at_once:?} or {in_pieces:?}");
+    at_once.packets
+}
+
+fn arrive<P>(bytes: &[u8], piece: usize, max: usize, read: impl Fn(&mut BytesMut) -> Next<P>) -> Arrived<P> {
+    let mut stream = BytesMut::new();
+    let mut arrived = Arrived { packets: Vec::new(), refused: false, dropped: false };
     for piece in bytes.chunks(piece) {
         stream.extend_from_slice(piece);
         loop {
@@ -92,17 +113,20 @@ fn arrive<P>(
             match read(&mut stream) {
                 Next::Packet(packet) => {
                     assert!(stream.len() + FIXED_HEADER <= before, "a packet out of nothing");
-                    packets.push(packet);
+                    arrived.packets.push(packet);
                 }
                 Next::More(more) => {
                     // That many are reserved.
-                    assert!(more <= max + 5, "{more} bytes are waited for");
-                    assert_eq!(stream.len(), before);
+                    assert!(more <= max + LONGEST_FIXED_HEADER, "{more} bytes are waited for");
+                    arrived.dropped |= stream.len() != before;
                     break;
                 }
-                Next::Refused => return (packets, true),
+                Next::Refused => {
+                    arrived.refused = true;
+                    return arrived;
+                }
             }
         }
     }
-    (packets, false)
+    arrived
 }

@@ -103,6 +103,8 @@ pub fn fails(target: &str, case: &Path) -> Result<bool> {
 fn program(target: &str) -> Result<Command> {
     let path = root().join("fuzz/target").join(host()?).join("release").join(target);
     let mut fuzzer = command(path.to_str().context("the path is not UTF-8")?, &[]);
+    // A backtrace needs more memory than a reader may have; the panic's place and the kept case say enough.
+    fuzzer.env("RUST_BACKTRACE", "0");
     fuzzer.arg(format!("-timeout={TIMEOUT_SECONDS}")).arg(format!("-rss_limit_mb={RSS_LIMIT_MB}"));
     Ok(fuzzer)
 }
