@@ -37,6 +37,11 @@ fn a_handoff_outlives_what_networks_and_brokers_do() {
     holds("network");
 }
 
+#[test]
+fn a_clock_that_is_set_ends_no_sign_in_and_tells_nobody_an_untruth() {
+    holds("clocks");
+}
+
 /// A check fails too when its broken control is not caught.
 fn holds(part: &str) {
     let torture = program("examples/torture").expect("built with the tests of this package");

@@ -92,9 +92,12 @@ impl Victim {
         Self::start(&mut Self::command(&arguments)?).await
     }
 
-    /// On a state directory, not waited for.
-    pub fn unready(dir: &Path) -> Result<Self> {
-        Self::spawn(&mut Self::command(&["run", &dir.display().to_string()])?)
+    /// On a state directory, and at a broker if it is to take handoffs; not waited for.
+    pub fn unready(dir: &Path, broker: Option<&str>) -> Result<Self> {
+        let dir = dir.display().to_string();
+        let mut arguments = vec!["run", dir.as_str()];
+        arguments.extend(broker);
+        Self::spawn(&mut Self::command(&arguments)?)
     }
 
     pub async fn tell(&mut self, command: &str) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::scene::{Ledger, Scene, left_over, tokens_on_disk};
 pub const KILLS: &str = "kills";
 const IN_TIME: &str = "came to the end before the call";
 pub const LOST: &str = "sign-ins lost";
-const TORN: &str = "files torn";
+pub const TORN: &str = "files torn";
 const NOT_ON_DISK: &str = "tokens handed out that are not on disk";
 const IN_WINDOW: &str = "sign-ins ended between the provider's rotation and our fsync, and told so";
 const TOLD: &str = "of them told by an auth.expired that the device opened within 60 s of the restart";
@@ -25,7 +25,7 @@ const NOT_TOLD: &str = "sign-ins ended and not told within 60 s";
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// What would be told comes at once.
 const SILENCE: Duration = Duration::from_secs(5);
-const NO_START: &str = "restarts that failed";
+pub const NO_START: &str = "restarts that failed";
 
 pub fn name(reuse: Reuse) -> &'static str {
     match reuse {
@@ -312,7 +312,7 @@ fn is_online(line: &Value) -> bool {
 }
 
 /// The verdict on the handoff under this number: `stored` or `refused`.
-async fn settled(victim: &mut Victim, generation: u64) -> Result<String> {
+pub async fn settled(victim: &mut Victim, generation: u64) -> Result<String> {
     let status = victim.status().await?;
     let account = &status["accounts"][0];
     if account["gen"] == generation && !account["refreshed_at"].is_null() {

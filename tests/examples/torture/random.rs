@@ -1,8 +1,13 @@
-//! SIGKILL at random moments: while it opens its directory, and while it refreshes without a pause.
+//! SIGKILL at random moments: while it opens its directory, while it refreshes without a pause, and while handoffs arrive.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::sync::Mutex;
+use valetkey_handoff::Sealed;
+use valetkey_handoff::message::Outcome;
 use valetkey_tests::tenant::{ALICE, Reuse};
 
 use crate::handle::Victim;
@@ -12,6 +17,18 @@ use crate::scene::{Ledger, Scene, tokens_on_disk};
 
 /// Longer than a start and a few refreshes.
 const LIFE: Duration = Duration::from_millis(120);
+/// The same with a broker to connect to, and a handoff to open, store, prove and confirm.
+const STORING_LIFE: Duration = Duration::from_millis(400);
+/// Lives after which what was handed over has to be there.
+const SETTLED_AFTER: usize = 10;
+/// Scenes at a time: as many as there are processors on a small machine.
+const AT_ONCE: usize = 2;
+const STORED: &str = "times that what was handed over last was stored, and confirmed";
+
+/// What a run of lives is like. Handing over is for the provider that lets one sign-in be handed over again and again.
+const RUNS: [(Reuse, bool); 4] =
+    [(Reuse::Tolerant, false), (Reuse::Tolerant, true), (Reuse::Grace, false), (Reuse::Tolerant, true)];
+
 /// A generation of the provider: its log and its tokens grow with every refresh.
 const PER_SCENE: usize = 500;
 
@@ -34,32 +51,110 @@ impl Chance {
     }
 }
 
-/// `count` kills, half with a provider that tolerates reuse and half with one that does for a minute.
+/// `count` kills, half of them while handoffs arrive.
 pub async fn kills(count: usize, seed: u64) -> Result<Row> {
     let mut row = kills::row(format!("SIGKILL at random moments (seed {seed})"));
+    row.add(STORED, 0);
     let mut chance = Chance(seed);
+    let mut runs = VecDeque::new();
     let mut left = count;
-    for reuse in [Reuse::Tolerant, Reuse::Grace].into_iter().cycle() {
+    for (reuse, storing) in RUNS.into_iter().cycle() {
         if left == 0 {
             break;
         }
-        let now = left.min(PER_SCENE).min(count.div_ceil(2));
+        let now = left.min(PER_SCENE).min(count.div_ceil(RUNS.len()));
         left -= now;
-        let scene = Scene::new(reuse, true).await?;
-        let mut ledger = Ledger::of(&scene.dir())?;
-        for _ in 0..now {
-            one(&mut row, &scene, &mut ledger, &mut chance).await?;
+        runs.push_back((reuse, storing, now, chance.next()));
+    }
+    let runs = Arc::new(Mutex::new(runs));
+    let workers: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let runs = Arc::clone(&runs);
+            tokio::spawn(async move {
+                let mut found = Vec::new();
+                loop {
+                    let Some((reuse, storing, lives, seed)) = runs.lock().await.pop_front() else {
+                        return anyhow::Ok(found);
+                    };
+                    let run = if storing {
+                        hand_over(reuse, lives, seed).await
+                    } else {
+                        refresh(reuse, lives, seed).await
+                    };
+                    found.push(run?);
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        for part in worker.await?? {
+            part.counts.iter().for_each(|(what, more)| row.add(what, *more));
+            row.failures.extend(part.failures);
         }
-        // The last restart.
-        let mut victim = Victim::on(&scene.dir(), None).await?;
-        let answer = victim.token().await?;
-        if answer.is_none_or(|answer| answer["event"] != "token") {
-            row.fail(kills::LOST, "at the end");
-        }
-        victim.kill().await?;
     }
     control(&mut row, &mut chance).await?;
     Ok(row)
+}
+
+/// Lives full of refreshes, without a broker.
+async fn refresh(reuse: Reuse, lives: usize, seed: u64) -> Result<Row> {
+    let (mut row, mut chance) = (Row::default(), Chance(seed));
+    let scene = Scene::new(reuse, true).await?;
+    let mut ledger = Ledger::of(&scene.dir())?;
+    for _ in 0..lives {
+        one(&mut row, &scene, &mut ledger, &mut chance).await?;
+    }
+    // The last restart.
+    let mut victim = Victim::on(&scene.dir(), None).await?;
+    let answer = victim.token().await?;
+    if answer.is_none_or(|answer| answer["event"] != "token") {
+        row.fail(kills::LOST, "at the end");
+    }
+    victim.kill().await?;
+    Ok(row)
+}
+
+/// Lives in which a handoff arrives while tokens are asked for.
+async fn hand_over(reuse: Reuse, lives: usize, seed: u64) -> Result<Row> {
+    let (mut row, mut chance) = (Row::default(), Chance(seed));
+    let mut scene = Scene::new(reuse, true).await?;
+    let broker = scene.world.broker.url();
+    for life in 1..=lives {
+        let mut victim = Victim::unready(&scene.dir(), Some(&broker))?;
+        victim.tell("tokens-for-ever").await?;
+        let sealed = scene.hand_over().await;
+        tokio::time::sleep(chance.up_to(STORING_LIFE)).await;
+        victim.kill().await?;
+        row.add(KILLS, 1);
+        row.add("of them while handoffs arrived", 1);
+        for line in &victim.said {
+            if line["event"] == "failed" {
+                row.fail(kills::NO_START, line["problem"].to_string());
+            } else if line["event"] == "failure" && line["code"] == "auth_required" {
+                row.fail(kills::LOST, line["problem"].to_string());
+            }
+        }
+        if let Err(torn) = tokens_on_disk(&scene.dir()) {
+            row.fail(kills::TORN, torn.to_string());
+        }
+        if life % SETTLED_AFTER == 0 || life == lives {
+            settle(&mut row, &mut scene, &sealed, &broker).await?;
+        }
+    }
+    Ok(row)
+}
+
+/// Nobody sends it again: the broker or the disk has what was handed over last. Sent once more, it is confirmed.
+async fn settle(row: &mut Row, scene: &mut Scene, sealed: &Sealed, broker: &str) -> Result<()> {
+    let mut victim = kills::online(scene, broker).await?;
+    let verdict = kills::settled(&mut victim, scene.device.generation).await;
+    scene.device.send(sealed.as_bytes());
+    let receipt = scene.receipt().await;
+    match (&verdict, &receipt) {
+        (Ok(verdict), Ok(Outcome::Stored { .. })) if verdict == "stored" => row.add(STORED, 1),
+        _ => row.fail(kills::LOST, format!("handed over: {verdict:?}, receipt {receipt:?}")),
+    }
+    victim.kill().await
 }
 
 /// The same on a writer that truncates in place.
@@ -87,7 +182,7 @@ const WRITES: usize = 1000;
 
 async fn one(row: &mut Row, scene: &Scene, ledger: &mut Ledger, chance: &mut Chance) -> Result<()> {
     let life = chance.up_to(LIFE);
-    let mut victim = Victim::unready(&scene.dir())?;
+    let mut victim = Victim::unready(&scene.dir(), None)?;
     victim.tell("tokens-for-ever").await?;
     tokio::time::sleep(life).await;
     victim.kill().await?;

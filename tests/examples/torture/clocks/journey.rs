@@ -304,7 +304,9 @@ impl<'a> Journey<'a> {
             (Some("error"), Some("timed-out")) => ahead >= 4,
             // Whose clock it is, nobody can tell from here; so that is what is to be said.
             (Some("error"), Some("invite-expired")) => {
-                (ahead >= 9 || self.agents_clock.most_minutes() >= 9) && detail.contains("date and time")
+                let agents = &self.agents_clock;
+                (ahead >= 9 || agents.most_minutes() >= 9 || agents.minutes() <= -9)
+                    && detail.contains("date and time")
             }
             _ => false,
         };
