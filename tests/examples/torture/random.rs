@@ -18,11 +18,11 @@ use crate::scene::{Ledger, Scene, tokens_on_disk};
 /// Longer than a start and a few refreshes.
 const LIFE: Duration = Duration::from_millis(120);
 /// The same with a broker to connect to, and a handoff to open, store, prove and confirm.
-const STORING_LIFE: Duration = Duration::from_millis(400);
+const STORING_LIFE: Duration = Duration::from_millis(250);
 /// Lives after which what was handed over has to be there.
 const SETTLED_AFTER: usize = 10;
-/// Scenes at a time: as many as there are processors on a small machine.
-const AT_ONCE: usize = 2;
+/// Scenes at a time: the two processors of a small machine, and one that waits.
+const AT_ONCE: usize = 3;
 const STORED: &str = "times that what was handed over last was stored, and confirmed";
 
 /// What a run of lives is like. Handing over is for the provider that lets one sign-in be handed over again and again.

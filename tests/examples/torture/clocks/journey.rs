@@ -13,6 +13,8 @@ use valetkey_tests::daemon::Daemon;
 use valetkey_tests::http_sign_in;
 use valetkey_tests::tenant::{ALICE, CLIENT_ID, Tenant};
 
+mod person;
+
 use super::faked::FakeClock;
 use super::{How, Phase, Scenario, Side};
 use crate::handle::Victim;
@@ -32,10 +34,6 @@ const RACE_STEP: Duration = Duration::from_millis(100);
 const MOST_TURNS: usize = 8;
 /// For the agent to find out by itself that its clock was put right: it looks every half minute.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
-
-/// Where screens are on which nothing more will happen by itself.
-const RESTING: [&str; 7] =
-    ["connected", "error", "reconnect", "not_connected", "not_paired", "wrong_account", "blocked"];
 
 /// What several journeys share, one after the other.
 pub struct Ground {
@@ -93,12 +91,12 @@ pub async fn run(ground: &Ground, scenario: &Scenario, behind_our_back: bool) ->
     if matches!(scenario.phase, Phase::BeforeSignIn) {
         journey.open_invite().await?;
     }
-    journey.to_the_end().await?;
+    journey.go_on_to_the_end().await?;
     journey.works().await?;
     // What was set wrong is put right one day, and that is a jump as well.
     journey.put_right().await?;
     journey.watch("after the clock was put right").await?;
-    journey.to_the_end().await?;
+    journey.go_on_to_the_end().await?;
     journey.works().await?;
     journey.believes_in_no_far_future().await?;
     journey.close().await
@@ -246,7 +244,7 @@ impl<'a> Journey<'a> {
     }
 
     /// Plays the person until there is nothing left to do.
-    async fn to_the_end(&mut self) -> Result<()> {
+    async fn go_on_to_the_end(&mut self) -> Result<()> {
         for _ in 0..MOST_TURNS {
             let view = match &self.page {
                 Some(_) => {
@@ -366,94 +364,12 @@ impl<'a> Journey<'a> {
         self.agent.kill().await?;
         self.desk.kill().await?;
         self.heard.append(&mut self.agent.said);
-        let lapsed = |line: &&Value| line["event"] == "health" && line["health"] == "reconnect_needed";
-        let lapses = self.heard.iter().filter(lapsed).count();
+        let asks = |line: &&Value| line["event"] == "health" && line["health"] == "reconnect_needed";
+        let lapses = self.heard.iter().filter(asks).count();
         if lapses != usize::from(self.revoked) {
             self.found.false_expired.push(format!("the agent says that a person is needed, {lapses} times"));
         }
         Ok(self.found)
-    }
-
-    async fn open_invite(&mut self) -> Result<()> {
-        let invite = self.ask(&["invite", "--email", ALICE.mail]).await?;
-        let made: jiff::Timestamp = serde_json::from_value(invite["expires_at"].clone())?;
-        let ahead = made.duration_since(jiff::Timestamp::now()).as_mins();
-        // Or the library does nothing and the whole check is worth nothing.
-        let so = (ahead - self.agents_clock.minutes() - 10).abs() <= 3;
-        ensure!(so, "the agent's clock was not set: its invite ends {ahead} minutes from now");
-        let before = self.screen();
-        self.click(&json!({ "do": "paste_invite", "link": invite["link"] })).await?;
-        let view = self
-            .view("the invite, or why not", |view| {
-                view["screen"] == "invited" || view["screen"] == "error" && before != "error"
-            })
-            .await?;
-        if view["screen"] == "invited" {
-            self.click(&json!({ "do": "accept_invite" })).await?;
-        }
-        Ok(())
-    }
-
-    async fn page_opens(&mut self) -> Result<()> {
-        while self.page.is_none() {
-            self.view("the sign-in page", |_| false).await?;
-        }
-        Ok(())
-    }
-
-    async fn person_signs_in(&mut self) -> Result<()> {
-        let page = self.page.take().context("no page is open")?;
-        http_sign_in(&page, ALICE.username).await.map(drop)
-    }
-
-    /// A click, and the screen it leads to. The one before may still change a little meanwhile.
-    async fn click(&mut self, click: &Value) -> Result<()> {
-        let before = self.screen();
-        self.desk.tell(&click.to_string()).await?;
-        self.view("what a click does", |view| view["screen"] != before.as_str()).await.map(drop)
-    }
-
-    async fn shows(&mut self, screen: &str) -> Result<Value> {
-        self.view(screen, |view| view["screen"] == screen).await
-    }
-
-    async fn rests(&mut self) -> Result<Value> {
-        self.view("a screen at rest", |view| RESTING.iter().any(|screen| view["screen"] == *screen)).await
-    }
-
-    /// The view, once it fits; or the latest one, when a page opens first.
-    async fn view(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
-        self.catch_up();
-        while !fits(&self.latest) {
-            let screen = self.screen();
-            let news = |line: &Value| line["event"] == "view" || line["event"] == "open";
-            let line = self.desk.until(news).await;
-            let line = line.with_context(|| format!("never came to {what}, stays at {screen}"))?;
-            self.take(&line.context("the companion has ended")?);
-            if self.page.is_some() {
-                break;
-            }
-        }
-        Ok(self.latest.clone())
-    }
-
-    fn catch_up(&mut self) {
-        for line in std::mem::take(&mut self.desk.said) {
-            self.take(&line);
-        }
-    }
-
-    fn take(&mut self, line: &Value) {
-        self.desk.said.clear();
-        match line["event"].as_str() {
-            Some("view") => self.latest = line["view"].clone(),
-            Some("open") => self.page = line["url"].as_str().map(str::to_owned),
-            _ => {}
-        }
-    }
-
-    fn screen(&self) -> String {
-        self.latest["screen"].as_str().unwrap_or_default().to_owned()
     }
 
     async fn token(&self) -> Result<String> {
