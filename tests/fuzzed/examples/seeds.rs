@@ -481,7 +481,7 @@ fn configurations() {
         "configuration",
         "own-broker",
         "name = \"Zoë's assistant\"\nclient_id = \"11111111-1111-4111-8111-111111111111\"\ntenant = \"consumers\"\n\
-         cloud = \"custom\"\nlogin_url = \"http://localhost:8080\"\ngraph_url = \"http://localhost:8080/graph\"\n\
+         cloud = \"custom\"\nlogin_url = \"http://localhost:8080\"\ngraph_url = \"http://localhost:8081\"\n\
          allow = [\"mail\", \"files\"]\ninvite_expires = \"7d\"\nlink_base = \"https://contoso.example/key\"\n\
          [own_broker]\naddress = \"0.0.0.0\"\nport = 8883\ndevice_url = \"mqtts://me.example:8883\"\n\
          certificate_file = \"/c\"\nkey_file = \"/k\"\n",

@@ -81,8 +81,8 @@ pub fn jwks(bytes: &[u8]) -> bool {
     let Some(keys) = KeySet::parse(bytes) else { return false };
     // Names its key, so that only a key of that name costs a check.
     let believed = check(&Secret::new(HONEST_TOKENS[0]), &keys, &SIGN_IN.expect(), now()).is_ok();
-    if believed {
-        let set: Value = serde_json::from_slice(bytes).unwrap();
+    // A member that nobody reads may have escapes that are no characters, and then this reader is stricter.
+    if believed && let Ok(set) = serde_json::from_slice::<Value>(bytes) {
         let honest: Value = serde_json::from_slice(KEY_SET).unwrap();
         let ours = (number(&honest["keys"][0], "n"), number(&honest["keys"][0], "e"));
         let among = |key: &Value| (number(key, "n"), number(key, "e")) == ours;

@@ -153,9 +153,11 @@ fn read_and_print<M: Messages + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> bo
     let printed = format!(r#"{{"v":1,"iss":"{iss}","jti":"{jti}",{}"#, &body[1..]);
     let again = read_inner::<M>(printed.as_bytes(), iss, jti).expect("what was read can be written and read");
     assert!(again == message, "another message after printing");
-    let outer: Value = serde_json::from_slice(bytes).unwrap();
-    assert_eq!(outer["kind"], message.kind());
-    assert_eq!(outer["iss"], iss.as_str(), "somebody else's words");
+    // What is passed over, or kept as it is for the vault to read, may have escapes that are no characters.
+    if let Ok(outer) = serde_json::from_slice::<Value>(bytes) {
+        assert_eq!(outer["kind"], message.kind());
+        assert_eq!(outer["iss"], iss.as_str(), "somebody else's words");
+    }
     // What stands in logs.
     assert!(!format!("{message:?}").contains(r#""secret""#), "a token cache is printed");
     true
