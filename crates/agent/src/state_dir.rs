@@ -25,11 +25,17 @@ pub(crate) const MESSAGE: &str = ".message";
 #[non_exhaustive]
 pub enum StateDirError {
     /// Others can read it.
-    #[error("{path} is open to others (mode {mode:o}); run: chmod 700 {path}")]
+    #[error("{path} is open to others (mode {mode:o}); run: chmod 700 {}", shell_word(path))]
     OpenToOthers { path: PathBuf, mode: u32 },
     /// It belongs to another user.
     #[error("{path} belongs to user {owner}, not to you; run this as that user: sudo -u '#{owner}' …")]
     NotOurs { path: PathBuf, owner: u32 },
+    /// Something in the directory belongs to another user: a command was once run as root, say.
+    #[error(
+        "{path} belongs to user {owner}, and what is around it to you; run: sudo chown -Rh {us} {}",
+        shell_word(path)
+    )]
+    Foreign { path: PathBuf, owner: u32, us: u32 },
     /// A symbolic link, a device or a file with a second name stands where a file of ours should be.
     #[error("{path} is not a plain file or directory of its own; move it away")]
     NotPlain { path: PathBuf },
@@ -191,4 +197,15 @@ impl StateDir {
 pub(crate) fn fits(bytes: Vec<u8>, path: impl FnOnce() -> PathBuf) -> Result<Vec<u8>, StateDirError> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if size > MAX_FILE { Err(StateDirError::TooLarge { path: path() }) } else { Ok(bytes) }
+}
+
+/// A path as one word of a command that a person copies into a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.starts_with('-') && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }

@@ -94,7 +94,11 @@ impl Vault {
                 Err(ReadError::Dir(source @ StateDirError::AtRest(AtRestError::KeyNeeded { .. }))) => {
                     return Err(source);
                 }
-                Err(ReadError::Dir(source @ (StateDirError::Io { .. } | StateDirError::AtRest(_)))) => {
+                Err(ReadError::Dir(
+                    source @ (StateDirError::Io { .. }
+                    | StateDirError::Foreign { .. }
+                    | StateDirError::AtRest(_)),
+                )) => {
                     tracing::error!(file, problem = %source, "a file of the vault cannot be read; it is tried again");
                     vault.note(&account, Some(Failing::Reading(source.to_string())));
                 }

@@ -2,7 +2,7 @@
 //! only its owner can open. Without a daemon the same question is answered in this process, under the same lock.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,18 +69,12 @@ pub fn ask(state_dir: &Path, question: &Question) -> Result<Option<Answer>> {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput => {
                     Ok(None)
                 }
-                io::ErrorKind::PermissionDenied => Err(Problem::new(
-                    "state_dir",
-                    format!(
-                        "{} belongs to another user; run this command as that user (sudo -u …)",
-                        state_dir.display()
-                    ),
-                )
-                .into()),
+                io::ErrorKind::PermissionDenied => Err(not_yours(state_dir).into()),
                 _ => Err(error).context("cannot reach the running agent"),
             };
         }
     };
+    check_who_listens(&stream, state_dir)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');
@@ -94,6 +88,29 @@ pub fn ask(state_dir: &Path, question: &Question) -> Result<Option<Answer>> {
         Ok(0) | Err(_) => {
             Err(Problem::new("stopping", "the agent stopped before it answered; try again").into())
         }
+    }
+}
+
+/// Somebody else could have put a directory with a socket of his own here: he is asked nothing, and his answer is not believed.
+#[cfg(target_os = "linux")]
+fn check_who_listens(stream: &BlockingStream, state_dir: &Path) -> Result<()> {
+    let listener = rustix::net::sockopt::socket_peercred(stream).context("cannot see who listens")?;
+    if listener.uid == rustix::process::geteuid() {
+        return Ok(());
+    }
+    Err(Problem::not_yours(state_dir, listener.uid.as_raw()).into())
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn check_who_listens(_: &BlockingStream, _: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn not_yours(state_dir: &Path) -> Problem {
+    match fs::symlink_metadata(state_dir) {
+        Ok(facts) => Problem::not_yours(state_dir, facts.uid()),
+        Err(_) => Problem::new("state_dir", format!("{} is not yours to enter", state_dir.display())),
     }
 }
 

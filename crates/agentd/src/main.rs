@@ -82,6 +82,10 @@ fn keep_to_ourselves() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     // Refused only where it is forbidden already.
     let _ = rustix::process::setrlimit(Resource::Core, none);
+    // The limit does not hold for a core that is piped to a program; this does, and it closes our memory and environment to
+    // other programs of the same user.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 fn start_log(level: &str) {

@@ -1,6 +1,7 @@
 //! What went wrong: a code for programs, words for people, and the exit code that a shell sees.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use valetkey_agent::{AgentError, AtRestError, FindError, StateDirError, TokenFailure};
@@ -31,6 +32,17 @@ impl Problem {
     /// Something in the configuration, or in a file that it names.
     pub fn configuration(message: impl fmt::Display) -> Self {
         Self::new("configuration", message)
+    }
+
+    /// The state directory is another user's: what to run instead, word for word.
+    pub fn not_yours(state_dir: &Path, owner: u32) -> Self {
+        let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+        let dir = state_dir.display();
+        let message = format!(
+            "{dir} belongs to user {owner}, not to you; run: sudo -u '#{owner}' {}",
+            command.join(" ")
+        );
+        Self::new("state_dir", message)
     }
 
     /// What an error that came through `anyhow` is for whoever asked.
@@ -121,6 +133,9 @@ impl From<AgentError> for Problem {
         if let Some(at_rest) = error.at_rest() {
             return at_rest.into();
         }
+        if let AgentError::StateDir(StateDirError::NotOurs { path, owner }) = &error {
+            return Self::not_yours(path, *owner);
+        }
         let code = match &error {
             AgentError::StateDir(StateDirError::Held { .. }) => "held",
             AgentError::StateDir(_) => "state_dir",
@@ -131,6 +146,16 @@ impl From<AgentError> for Problem {
             _ => "failed",
         };
         Self::new(code, error)
+    }
+}
+
+/// As one word of a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

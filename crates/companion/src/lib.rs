@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod outlet;
 pub mod page;
 pub mod pairing;
+pub mod memory;
 pub mod policy;
 pub mod problem;
 #[cfg(test)]

@@ -26,8 +26,11 @@ pub struct Folder {
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
         let made = make_dir(path)?;
-        let fd =
-            rustix::fs::open(path, dir_flags(), Mode::empty()).map_err(|e| failed("opening", path, e))?;
+        let fd = rustix::fs::open(path, dir_flags(), Mode::empty()).map_err(|e| refused_dir(path, e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| failed("looking at", path, e))?;
+        if stat.st_uid != us() {
+            return Err(StateDirError::NotOurs { path: path.to_owned(), owner: stat.st_uid });
+        }
         Self::checked(fd, path.to_owned(), made)
     }
 
@@ -39,7 +42,7 @@ impl Folder {
             Err(e) => return Err(failed("making", &path, e)),
         };
         let fd = rustix::fs::openat(&self.fd, name, dir_flags(), Mode::empty())
-            .map_err(|e| failed("opening", &path, e))?;
+            .map_err(|e| self.refused("opening", name, &path, e))?;
         Self::checked(fd, path, made)
     }
 
@@ -50,9 +53,7 @@ impl Folder {
                 .map_err(|e| failed("setting the mode of", &path, e))?;
         }
         let stat = rustix::fs::fstat(&fd).map_err(|e| failed("looking at", &path, e))?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(StateDirError::NotOurs { path, owner: stat.st_uid });
-        }
+        ours(&stat, &path)?;
         if stat.st_mode & OTHERS != 0 {
             return Err(StateDirError::OpenToOthers { path, mode: mode(&stat) & 0o7777 });
         }
@@ -73,12 +74,13 @@ impl Folder {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(StateDirError::NotPlain { path }),
-            Err(e) => return Err(failed("opening", &path, e)),
+            Err(e) => return Err(self.refused("opening", name, &path, e)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|e| failed("looking at", &path, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(StateDirError::NotPlain { path });
         }
+        ours(&stat, &path)?;
         if stat.st_mode & OTHERS != 0 {
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(FILE_MODE))
                 .map_err(|e| failed("setting the mode of", &path, e))?;
@@ -133,7 +135,7 @@ impl Folder {
         let path = self.at(name)?;
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = rustix::fs::openat(&self.fd, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(FILE_MODE))
-            .map_err(|e| failed("opening", &path, e))?;
+            .map_err(|e| self.refused("opening", name, &path, e))?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| failed("looking at", &path, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(StateDirError::NotPlain { path });
@@ -192,7 +194,7 @@ impl Folder {
         let path = self.at(name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(FILE_MODE))
-            .map_err(|e| failed("opening", &path, e))?;
+            .map_err(|e| self.refused("opening", name, &path, e))?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(FILE_MODE))
             .map_err(|e| failed("setting the mode of", &path, e))?;
         let file = File::from(fd);
@@ -231,6 +233,17 @@ impl Folder {
         Ok(names)
     }
 
+    /// Why a file or directory in here could not be opened: where it is somebody else's, that is what a person can mend.
+    fn refused(&self, doing: &'static str, name: &str, path: &Path, errno: Errno) -> StateDirError {
+        if matches!(errno, Errno::ACCESS | Errno::PERM)
+            && let Ok(stat) = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            && let Err(foreign) = ours(&stat, path)
+        {
+            return foreign;
+        }
+        failed(doing, path, errno)
+    }
+
     fn at(&self, name: &str) -> Result<PathBuf, StateDirError> {
         if is_plain_name(name) {
             Ok(self.path.join(name))
@@ -256,6 +269,28 @@ fn make_dir(path: &Path) -> Result<bool, StateDirError> {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(e) => Err(failed("making", path, e)),
+    }
+}
+
+fn us() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// For what is inside a directory of ours.
+fn ours(stat: &Stat, path: &Path) -> Result<(), StateDirError> {
+    if stat.st_uid == us() {
+        return Ok(());
+    }
+    Err(StateDirError::Foreign { path: path.to_owned(), owner: stat.st_uid, us: us() })
+}
+
+/// A directory that cannot even be opened is somebody else's, or has lost its own mode.
+fn refused_dir(path: &Path, errno: Errno) -> StateDirError {
+    match rustix::fs::lstat(path) {
+        Ok(stat) if errno == Errno::ACCESS && stat.st_uid != us() => {
+            StateDirError::NotOurs { path: path.to_owned(), owner: stat.st_uid }
+        }
+        _ => failed("opening", path, errno),
     }
 }
 

@@ -27,6 +27,7 @@ mod terminal;
 const STATUS_WAIT: Duration = Duration::from_secs(45);
 
 fn main() -> ExitCode {
+    valetkey_companion::memory::keep_to_ourselves();
     valetkey_checkup::keep_quiet("valetkey-cli");
     let cli = Cli::parse();
     if let Command::Completions { shell } = cli.command {
