@@ -34,6 +34,9 @@ struct Seen {
     heap_kib: usize,
 }
 
+/// Of a case that seems to be the slowest so far.
+const REPEATS: u32 = 3;
+
 /// Told at least this often, so that the last line is nearly the end.
 const EVERY: u64 = 50_000;
 
@@ -46,14 +49,17 @@ pub fn run(name: &str, bytes: &[u8]) {
         panic!("there is no target {name}");
     };
     seen.target = Some(target);
-    let began = processor_us();
-    let taken = (target.read)(bytes);
-    let took = processor_us() - began;
+    let (taken, mut took) = timed(target, bytes);
+    // The machine charges a thread for what others do. What is slow is slow again.
+    for _ in 0..REPEATS {
+        if took > seen.slowest_us {
+            took = took.min(timed(target, bytes).1);
+        }
+    }
     seen.executions += 1;
     seen.taken += u64::from(taken);
     let heap = HEAP.max_allocated() / 1024;
-    // The first one builds the constants, too.
-    let slower = seen.executions > 1 && took > seen.slowest_us;
+    let slower = took > seen.slowest_us;
     if slower {
         seen.slowest_us = took;
     }
@@ -65,6 +71,12 @@ pub fn run(name: &str, bytes: &[u8]) {
         );
     }
     SEEN.set(seen);
+}
+
+fn timed(target: Target, bytes: &[u8]) -> (bool, u64) {
+    let began = processor_us();
+    let taken = (target.read)(bytes);
+    (taken, processor_us() - began)
 }
 
 /// Of this thread's processor time: a busy machine makes nothing slow.

@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: what reads strangers' bytes, against bytes that a fuzzer makes up. Its page is `docs/fuzz.md`.
 
+mod keep;
 mod libfuzzer;
 mod page;
 
@@ -55,12 +56,16 @@ struct Wish {
     runs: u64,
     minutes: Option<u64>,
     jobs: usize,
+    keep: bool,
 }
 
 pub fn run(args: &[String]) -> Result<()> {
     let wish = Wish::read(args)?;
     tools()?;
     execute(nightly(&["fuzz", "build", "--sanitizer", "none"]))?;
+    if wish.keep {
+        return wish.targets.iter().try_for_each(|(target, _)| keep::keep(target));
+    }
     controls()?;
     let next = Mutex::new(wish.targets.iter());
     let outcomes = Mutex::new(Vec::new());
@@ -93,7 +98,7 @@ pub fn run(args: &[String]) -> Result<()> {
 
 impl Wish {
     fn read(args: &[String]) -> Result<Self> {
-        let mut wish = Self { targets: Vec::new(), runs: SHORT_RUNS, minutes: None, jobs: 1 };
+        let mut wish = Self { targets: Vec::new(), runs: SHORT_RUNS, minutes: None, jobs: 1, keep: false };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut number = || -> Result<u64> {
@@ -101,6 +106,7 @@ impl Wish {
                 value.parse().with_context(|| format!("{arg} {value} is no number"))
             };
             match arg.as_str() {
+                "--keep" => wish.keep = true,
                 "--full" => wish.runs = FULL_RUNS,
                 "--runs" => wish.runs = number()?,
                 "--minutes" => wish.minutes = Some(number()?),

@@ -24,6 +24,7 @@ Valet Key's own tasks. Each sets the machine up first (Debian and Ubuntu: instal
   cargo xtask fuzz     attack everything that reads what strangers send, and write docs/fuzz.md
                          TARGET…         only these; --runs N, or --full for the promised count
                          --minutes N     each at most so long; --jobs N at once
+                         --keep          instead, choose of what was grown before what is worth committing
   cargo xtask setup    only set the machine up
 ";
 

@@ -100,7 +100,7 @@ pub fn fails(target: &str, case: &Path) -> Result<bool> {
     Ok(!status.success())
 }
 
-fn program(target: &str) -> Result<Command> {
+pub(super) fn program(target: &str) -> Result<Command> {
     let path = root().join("fuzz/target").join(host()?).join("release").join(target);
     let mut fuzzer = command(path.to_str().context("the path is not UTF-8")?, &[]);
     // A backtrace needs more memory than a reader may have; the panic's place and the kept case say enough.

@@ -19,7 +19,7 @@ Written by `cargo xtask fuzz`, not by hand: one line a target, of the longest ru
 - **taken**: inputs that were taken for what they should be, and then had to keep every promise; the rest was refused.
 - **found**: 0, or the run was stopped by a panic, a broken promise, a case of more than 20 s, or one that held more than
   16 MiB at once.
-- **slowest**: the dearest single case, in processor time.
+- **slowest**: the dearest single case, in processor time, at the best of four tries.
 - **heap**: the most that reader and constants held at once. **RSS** is the whole fuzzer, its corpus included.
 - Each campaign begins with controls that it has to catch: a panic behind a word that has to be found, memory, time.
 - Built in release mode with checks of arithmetic and debug assertions on, without a sanitizer: code of ours has no `unsafe`.
