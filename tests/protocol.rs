@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use support::World;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use valetkey_companion::KeyStore as _;
 use valetkey_companion::pairing::Entry;
 use valetkey_handoff::{Keys, Topics};
 use valetkey_tests::http_sign_in::http_sign_in_up_to_redirect;
@@ -157,7 +156,7 @@ async fn messages_of_ours_are_verified_by_jwcrypto_and_opened_by_debians_age() {
     let serving = world.daemon.serve().await.unwrap();
     let mut desk = world.desk();
     desk.connect(&world.daemon.invite(ALICE.mail).unwrap(), ALICE).await;
-    let entry = desk.keys.load().await.unwrap().unwrap();
+    let entry = desk.keys.entries().pop().unwrap();
     let device = Entry::open(&entry).unwrap().0;
     let agent = std::fs::read_to_string(world.daemon.state_dir().join("agent.json")).unwrap();
     let agent: Value = serde_json::from_str(&agent).unwrap();

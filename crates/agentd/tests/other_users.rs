@@ -4,7 +4,7 @@
 //! Several users are played by `setpriv`, which only root may use; for others those tests say so and end.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod support;
 
@@ -138,6 +138,8 @@ fn run_what_it_says(folder: &Path, message: &str) -> Command {
     shell
 }
 
+type Spoil = Box<dyn Fn()>;
+
 #[tokio::test]
 async fn wrong_modes_and_owners_are_refused_with_the_very_command_that_mends_them() {
     if !only_root_can_be_others() {
@@ -147,7 +149,7 @@ async fn wrong_modes_and_owners_are_refused_with_the_very_command_that_mends_the
     let state = own.state.clone();
     let open = |path: PathBuf, mode: u32| move || set_mode(&path, mode);
     let give = |path: PathBuf| move || chown(&path, Some(0), Some(0)).unwrap();
-    let spoilt: [(&str, Box<dyn Fn()>); 8] = [
+    let spoilt: [(&str, Spoil); 8] = [
         ("the directory is open to its group", Box::new(open(state.clone(), 0o750))),
         ("the directory is open to all", Box::new(open(state.clone(), 0o777))),
         ("the vault is open to all", Box::new(open(state.join("vault"), 0o755))),

@@ -16,12 +16,12 @@ mod held;
 mod invite;
 mod keeper;
 pub mod keystore;
+pub mod memory;
 pub mod menu;
 pub mod outbox;
 pub mod outlet;
 pub mod page;
 pub mod pairing;
-pub mod memory;
 pub mod policy;
 pub mod problem;
 #[cfg(test)]
