@@ -1,6 +1,7 @@
 //! `cargo xtask torture`: breaks the agent at every place there is, and counts what survives.
 //!
-//! `torture [--full|--smoke] [--only PART]… [--page FILE]`; PART is kills, random, power, faults, callers, clocks or network.
+//! `torture [--full|--smoke] [--only PART]… [--rows FILE]`; PART is kills, random, power, faults, callers, clocks or network.
+//! `torture page FILE ROWS…` writes what several such runs found.
 
 #![allow(clippy::print_stdout, reason = "it prints what it counted, and the victim what it did")]
 
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use valetkey_tests::tenant::Reuse;
 
-use crate::report::Row;
+use crate::report::{Found, Row};
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +102,10 @@ fn main() -> Result<ExitCode> {
             let running = desk::run(Path::new(dir));
             return tokio::runtime::Runtime::new()?.block_on(running).map(|()| ExitCode::SUCCESS);
         }
+        ["page", page, rows @ ..] => {
+            let rows: Vec<&Path> = rows.iter().map(Path::new).collect();
+            return report::write(Path::new(page), &rows).map(|()| ExitCode::SUCCESS);
+        }
         ["victim", "tick"] => return victim::tick_by_the_clock().map(|()| ExitCode::SUCCESS),
         ["victim", "in-place", file] => {
             return victim::write_in_place(Path::new(file)).map(|()| ExitCode::SUCCESS);
@@ -129,12 +134,12 @@ fn main() -> Result<ExitCode> {
 struct Wish {
     scale: Scale,
     only: Vec<String>,
-    page: Option<PathBuf>,
+    rows: Option<PathBuf>,
 }
 
 impl Wish {
     fn parse(words: &[&str]) -> Result<Self> {
-        let mut wish = Self { scale: TENTH, only: Vec::new(), page: None };
+        let mut wish = Self { scale: TENTH, only: Vec::new(), rows: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -142,8 +147,8 @@ impl Wish {
                 "--full" => wish.scale = FULL,
                 "--smoke" => wish.scale = SMOKE,
                 "--only" => wish.only.push((*value()?).to_owned()),
-                "--page" => wish.page = Some((*value()?).into()),
-                other => bail!("torture [--full|--smoke] [--only PART]… [--page FILE]; not {other:?}"),
+                "--rows" => wish.rows = Some((*value()?).into()),
+                other => bail!("torture [--full|--smoke] [--only PART]… [--rows FILE]; not {other:?}"),
             }
         }
         Ok(wish)
@@ -205,10 +210,10 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
         network::all(wish).await?.into_iter().for_each(&mut done);
     }
     println!("\n{}", report::closing(&rows));
-    if let Some(page) = &wish.page {
-        report::write(page, scale.name, began.elapsed().as_secs(), &rows)?;
-    }
     let failed = rows.is_empty() || rows.iter().any(|row| !row.failures.is_empty());
+    if let Some(file) = &wish.rows {
+        Found { counts: scale.name.to_owned(), seconds: began.elapsed().as_secs(), rows }.save(file)?;
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -1,10 +1,11 @@
 //! What a run found, for the terminal and for `docs/torture.md`.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// One check.
@@ -88,16 +89,42 @@ pub fn closing(rows: &[Row]) -> String {
     format!("{} hold, {} failed, {} skipped", count("holds"), count("FAILED"), count("skipped"))
 }
 
-/// Writes the page.
-pub fn write(page: &Path, scale: &str, seconds: u64, rows: &[Row]) -> Result<()> {
+/// What one run found.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Found {
+    pub counts: String,
+    pub seconds: u64,
+    pub rows: Vec<Row>,
+}
+
+impl Found {
+    pub fn save(&self, file: &Path) -> Result<()> {
+        if let Some(dir) = file.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        put(file, &serde_json::to_vec(self)?)
+    }
+}
+
+/// Writes the page of several runs that were made beside each other.
+pub fn write(page: &Path, runs: &[&Path]) -> Result<()> {
+    let mut found = Found { counts: String::new(), seconds: 0, rows: Vec::new() };
+    for run in runs {
+        let run: Found = serde_json::from_slice(&std::fs::read(run)?)?;
+        ensure!(found.counts.is_empty() || found.counts == run.counts, "runs of different sizes");
+        found.counts = run.counts;
+        found.seconds = found.seconds.max(run.seconds);
+        found.rows.extend(run.rows);
+    }
+    let Found { counts, seconds, rows } = found;
     let mut text = format!(
         "# Torture\n\nWritten by `cargo xtask torture`, not by hand. Each kind of check has a control: the same thing broken on \
-         purpose,\nwhich it has to catch. It stands with the first of its kind.\n\n- Date: {}\n- Commit: {}\n- Counts: {scale}\n- Took: {seconds} s\n- Result: {}\n",
+         purpose,\nwhich it has to catch. It stands with the first of its kind.\n\n- Date: {}\n- Commit: {}\n- Counts: {counts}\n- Took: {seconds} s\n- Result: {}\n",
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
         commit(),
-        closing(rows)
+        closing(&rows)
     );
-    for row in rows {
+    for row in &rows {
         let _ = write!(text, "\n## {}\n\n{}", row.check, row.verdict());
         if let Some(why) = &row.skipped {
             let _ = write!(text, ": {why}");
@@ -116,9 +143,12 @@ pub fn write(page: &Path, scale: &str, seconds: u64, rows: &[Row]) -> Result<()>
             let _ = write!(text, "\n- {failure}\n");
         }
     }
-    let mut file = std::fs::File::create(page)?;
-    std::io::Write::write_all(&mut file, text.as_bytes())?;
-    Ok(())
+    put(page, text.as_bytes())
+}
+
+/// A report is made again if it is torn.
+fn put(file: &Path, bytes: &[u8]) -> Result<()> {
+    Ok(std::fs::File::create(file)?.write_all(bytes)?)
 }
 
 fn commit() -> String {
