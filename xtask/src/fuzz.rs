@@ -62,6 +62,7 @@ struct Wish {
 pub fn run(args: &[String]) -> Result<()> {
     let wish = Wish::read(args)?;
     tools()?;
+    let commit = page::commit();
     execute(nightly(&["fuzz", "build", "--sanitizer", "none"]))?;
     if wish.keep {
         return wish.targets.iter().try_for_each(|(target, _)| keep::keep(target));
@@ -77,7 +78,7 @@ pub fn run(args: &[String]) -> Result<()> {
                     if let Ok(outcome) = &outcome {
                         say(&outcome.line());
                         // At once: a long campaign that is stopped has told what it got to.
-                        if let Err(error) = page::enter(outcome) {
+                        if let Err(error) = page::enter(outcome, &commit) {
                             say(&format!("docs/fuzz.md could not be written: {error:#}"));
                         }
                     }
@@ -89,7 +90,7 @@ pub fn run(args: &[String]) -> Result<()> {
         }
     });
     let outcomes = outcomes.into_inner().unwrap_or_default().into_iter().collect::<Result<Vec<_>>>()?;
-    say(&format!("\n{}", page::table(&outcomes)));
+    say(&format!("\n{}", page::table(&outcomes, &commit)));
     let broken: Vec<&str> =
         outcomes.iter().filter(|outcome| outcome.found).map(|outcome| &*outcome.target).collect();
     ensure!(broken.is_empty(), "something was found in: {}", broken.join(", "));

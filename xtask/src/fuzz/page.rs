@@ -34,18 +34,18 @@ const COLUMNS: &str = "\
 /// Several runs may end at once.
 static WRITING: Mutex<()> = Mutex::new(());
 
-pub fn table(outcomes: &[Outcome]) -> String {
-    let (date, commit) = (date(), commit());
-    let rows: String = outcomes.iter().map(|outcome| row(outcome, &date, &commit)).collect();
+pub fn table(outcomes: &[Outcome], commit: &str) -> String {
+    let date = date();
+    let rows: String = outcomes.iter().map(|outcome| row(outcome, &date, commit)).collect();
     format!("{COLUMNS}{rows}")
 }
 
 /// Puts a run on the page, unless a longer one that found nothing is there already and this one found nothing either.
-pub fn enter(outcome: &Outcome) -> Result<()> {
+pub fn enter(outcome: &Outcome, commit: &str) -> Result<()> {
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = root().join("docs/fuzz.md");
     let before = fs::read_to_string(&path).unwrap_or_default();
-    let page = with(&before, outcome, &date(), &commit());
+    let page = with(&before, outcome, &date(), commit);
     let new = path.with_extension("md.new");
     File::create(&new)?.write_all(page.as_bytes())?;
     Ok(fs::rename(new, path)?)
@@ -97,7 +97,8 @@ fn date() -> String {
     said("date", &["-u", "+%F"])
 }
 
-fn commit() -> String {
+/// To be asked when the targets are built: the checkout may move on while they run.
+pub fn commit() -> String {
     said("git", &["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
 }
 
