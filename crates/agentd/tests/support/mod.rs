@@ -175,9 +175,9 @@ impl Home {
                 "expires_at": "2100-01-01T00:00:00Z",
                 "refresh_at": "2100-01-01T00:00:00Z",
                 "condition": { "health": health, "reason": "revoked", "blocked_by": "administrator",
-                               "since": "2026-11-21T12:00:00Z" },
-                "stored_at": "2026-11-21T12:00:00Z",
-                "refreshed_at": "2026-11-21T12:00:00Z",
+                               "since": "2026-01-01T12:00:00Z" },
+                "stored_at": "2026-01-01T12:00:00Z",
+                "refreshed_at": "2026-01-01T12:00:00Z",
             });
             let path = vault.join(format!("{oid}.{TENANT}.json"));
             write(&path, &file.to_string());
