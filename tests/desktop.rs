@@ -223,7 +223,7 @@ async fn a_pasted_message_shows_who_asks_for_what_and_escape_declines() -> Resul
 /// The whole way by tray and browser: linked in the window, connected by a click in the tray's menu and a real Chromium,
 /// lapsed after a revocation with one notification, and well again after "Reconnect". Pictures land in `target/screens/`.
 ///
-/// Shows J1, J2, J5, J6, J7 (cancelling), H12.
+/// Shows J1, J6, J7 (cancelling), H12; of J2 the tray and the system browser; of L8 that no code or token is in the app's log.
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Result<()> {
     let world = World::with_own_broker().await;

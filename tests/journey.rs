@@ -25,14 +25,15 @@ fn mode(path: &Path) -> u32 {
 /// every call.
 const SHORT_LIVED: Lifetimes = Lifetimes { access: Some(3), refresh: None, id: None, refresh_in: None };
 
-/// Shows J1, J2, J3, J5, J6, H4, H5, H6, H9, H12.
+/// Shows J6, H12; of J1 who asks for what, of J2 PKCE, `state` and `nonce` in a real browser, of H4 the modes, of H5 that a
+/// silent refresh rotates the file, of H9 what the error says to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_click_to_a_working_token_through_revocation_and_back() {
     let world = World::with_operators_broker().await;
     whole_journey(world).await;
 }
 
-/// Shows J1, J2, J5, J6, H4, H12.
+/// Shows the same lines.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_through_the_agents_own_broker() {
     let world = World::with_own_broker().await;
@@ -120,7 +121,7 @@ async fn whole_journey(world: World) {
     desk.stop().await;
 }
 
-/// Shows J8.
+/// Shows J8 for an agent that is offline.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_offline_gets_the_sign_in_when_it_is_back() {
     let world = World::with_operators_broker().await;
@@ -137,7 +138,6 @@ async fn an_agent_that_is_offline_gets_the_sign_in_when_it_is_back() {
     serving.stop().unwrap();
 }
 
-/// Shows J8.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_restarted_in_the_middle_loses_nothing() {
     let mut world = World::with_operators_broker().await;
@@ -157,7 +157,7 @@ async fn a_broker_restarted_in_the_middle_loses_nothing() {
     serving.stop().unwrap();
 }
 
-/// Shows J4, J8, H5.
+/// Shows J8 for an agent that is offline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_companion_that_stops_before_the_receipt_finishes_when_it_is_back_and_nothing_is_doubled() {
     let world = World::with_operators_broker().await;
@@ -196,7 +196,7 @@ async fn sign_in_where_it_says(companion: &mut Program) {
 
 /// The address that is printed really completes.
 ///
-/// Shows J4, J8, M18.
+/// Shows of M18 that the printed address really completes; and J8, in a terminal, for an agent that is offline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_companion_killed_before_the_receipt_has_lost_nothing() {
     let world = World::with_operators_broker().await;

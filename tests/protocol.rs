@@ -79,7 +79,8 @@ fn put(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// Shows J4, H5 for a device of another make, and that docs/protocol.md is complete enough to build one.
+/// Shows of H7, for a device of another make, what is altered and what is replayed; and that docs/protocol.md is complete
+/// enough to build one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_made_by_somebody_else_pairs_hands_over_and_the_agent_serves_a_token() {
     handed_over_by_another_make(World::with_operators_broker().await).await;
@@ -148,7 +149,7 @@ async fn handed_over_by_another_make(world: World) {
 /// Every message of a whole pairing and handoff, both ways, as it crossed the broker: verified by `jwcrypto` and opened by
 /// Debian's `age`, each under the keys that docs/protocol.md names; with one bit another, or by another sender, refused.
 ///
-/// Shows H5.
+/// Shows of J4 that a handoff is encrypted with age to the agent's public key.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_ours_are_verified_by_jwcrypto_and_opened_by_debians_age() {
     let mut world = World::with_operators_broker().await;

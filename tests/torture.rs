@@ -7,6 +7,7 @@ use std::process::Command;
 
 use valetkey_tests::program::{output, program};
 
+/// Shows of H4 that a file is whole, wherever the agent is killed: at some calls here, at each in the full count.
 #[test]
 fn a_sign_in_outlives_sigkill_at_a_system_call() {
     holds("kills");
@@ -17,16 +18,20 @@ fn a_sign_in_outlives_sigkill_at_a_random_moment() {
     holds("random");
 }
 
+/// Shows of H4, where root may mount, that what was acknowledged is on the disk; the control is a directory whose `fsync`
+/// only pretends.
 #[test]
 fn what_was_acknowledged_is_there_after_a_power_cut() {
     holds("power");
 }
 
+/// Shows M15 and M17 for the agent, at file calls taken from all of them; the full count has each.
 #[test]
 fn what_cannot_be_stored_is_told_and_nothing_is_lost() {
     holds("faults");
 }
 
+/// Shows C6.
 #[test]
 fn many_callers_cost_one_request_and_a_second_daemon_is_told_who_runs() {
     holds("callers");
@@ -37,6 +42,7 @@ fn a_handoff_outlives_what_networks_and_brokers_do() {
     holds("network");
 }
 
+/// Shows of J8 that an agent that slept is not shown as signed out; the full count has the person's computer asleep too.
 #[test]
 fn a_clock_that_is_set_ends_no_sign_in_and_tells_nobody_an_untruth() {
     holds("clocks");

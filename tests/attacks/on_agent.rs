@@ -22,7 +22,7 @@ use crate::support::{AGENT_PASSWORD, DEVICE_PASSWORD, Desk, World};
 /// As many as the state directory keeps.
 const MAX_SET_ASIDE: usize = 32;
 
-/// Shows H7.
+/// Shows of H7 that what is empty, damaged or wrongly signed is reported, and the good cache survives.
 #[expect(clippy::too_many_lines, reason = "one table of attacks on one world")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stranger_forges_cuts_swells_or_sends_elsewhere_is_refused_and_changes_nothing() {
@@ -141,7 +141,7 @@ async fn what_a_stranger_forges_cuts_swells_or_sends_elsewhere_is_refused_and_ch
     serving.stop().unwrap();
 }
 
-/// Shows H7.
+/// Shows of H7 that a replayed or an older handoff changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn replayed_and_reordered_handoffs_never_bring_an_older_sign_in_or_a_removed_account_back() {
     let mut world = World::with_operators_broker().await;

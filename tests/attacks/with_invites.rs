@@ -229,6 +229,7 @@ fn opened(handle: &Handle, link: &str) {
     handle.send(Command::PasteInvite { link: InviteLink::new(link) });
 }
 
+/// Shows of J1 who asks for what, and that nothing happens before the person confirms.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_from_a_web_page_contacts_nobody_and_leaves_nothing_until_the_person_agrees() {
     let ((broker, at_broker), (login, at_login)) = (counting().await, counting().await);

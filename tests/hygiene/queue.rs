@@ -14,6 +14,7 @@ async fn a_stranger_says_something(world: &World, topics: &Topics) {
     world.broker.as_ref().unwrap().publish(&stranger, b"nonsense", false).await.unwrap();
 }
 
+/// Shows of J5 that what the broker took is not called connected before the agent's receipt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handoff_that_a_full_queue_dropped_is_sent_again_until_it_is_stored_exactly_once() {
     let options = BrokerOptions { more: vec!["max_queued_messages 1".into()], ..BrokerOptions::default() };

@@ -36,7 +36,7 @@ fn desk(world: &World, ca: Option<PathBuf>) -> Desk {
     Desk::start_trusting(&world.folder.path().join("desk"), Arc::default(), ca)
 }
 
-/// Shows J1, J5 over TLS with the operator's own authority on both sides.
+/// Over TLS with the operator's own authority on both sides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_is_handed_over_through_a_broker_with_an_authority_of_the_operators_own() {
     let own_ca = |broker: &Broker| {

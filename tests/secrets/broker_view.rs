@@ -20,7 +20,8 @@ use crate::{ALWAYS_DUE, ERROR_TEXT, refuse_next};
 
 const AGE_INTRO: &str = "age-encryption.org/v1";
 
-/// Shows J4 and H6: also of a lapse that cannot be told because the broker is away.
+/// Shows H6, also of a lapse that cannot be told because the broker is away; and of J4 that a handoff is encrypted to the
+/// agent's key, so that the broker sees no token.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_sees_presence_and_signed_age_files_and_each_lapse_is_told_once() {
     let mut world = World::with_operators_broker().await;

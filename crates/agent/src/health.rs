@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(connected().after(&Outcome::Worked, at(3)), None);
     }
 
-    /// Shows J8.
+    /// Shows J8 (no network) for the decision.
     #[test]
     fn no_network_is_retrying_and_neither_makes_nor_ends_a_lapse() {
         let offline = Outcome::Transient { reason: "unavailable".into() };
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(retrying.after(&Outcome::Worked, at(4)).unwrap().health, Health::Connected);
     }
 
-    /// Shows H11.
+    /// Shows of H11 the one log line with its reason.
     #[test]
     fn a_change_is_one_log_line_with_its_reason_one_count_and_one_update() {
         #[derive(Clone, Default)]

@@ -126,7 +126,7 @@ fn blocked(by: BlockedBy, reason: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Shows H9.
+    /// Shows H9 for the error itself.
     #[test]
     fn auth_required_is_final_says_what_to_click_and_tells_never_from_no_longer() {
         let never = TokenFailure::never_connected();

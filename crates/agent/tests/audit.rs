@@ -25,6 +25,7 @@ fn told(audit: &[Value], event: &str, key: &str) -> Vec<String> {
     of_this_name.map(|line| line[key].as_str().unwrap().to_owned()).collect()
 }
 
+/// Shows of L8 that the audit tells of a link that failed: used already, or too late.
 #[tokio::test]
 async fn refused_devices_handoffs_and_messages_are_there_with_their_reasons() {
     let world = World::new().await;

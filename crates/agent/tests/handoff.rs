@@ -15,7 +15,7 @@ fn refresh_error(times: u32, error: &NextError) -> NextError {
     NextError { endpoint: "token", grant: Some("refresh_token"), times: Some(times), ..error.clone() }
 }
 
-/// Shows H4, H18, J5.
+/// Shows H18, of H4 the modes, and J5 as far as the agent.
 #[tokio::test]
 async fn a_handoff_is_stored_0600_refreshed_once_and_only_then_receipted() {
     let world = World::new().await;
@@ -52,7 +52,7 @@ async fn a_handoff_is_stored_0600_refreshed_once_and_only_then_receipted() {
     running.stop().await;
 }
 
-/// Shows H5.
+/// Shows of H5 that a cache that is there already causes no write.
 #[tokio::test]
 async fn the_same_bytes_again_bring_the_receipt_again_and_no_write() {
     let world = World::new().await;
@@ -71,7 +71,7 @@ async fn the_same_bytes_again_bring_the_receipt_again_and_no_write() {
     running.stop().await;
 }
 
-/// Shows H7, M15.
+/// Shows H7. What the device itself has signed is not kept for the operator: the device is told why.
 #[tokio::test]
 async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing_and_are_reported() {
     let world = World::new().await;
@@ -192,7 +192,7 @@ async fn a_repeated_handoff_does_not_make_the_agent_ask_before_microsoft_wants_t
     running.stop().await;
 }
 
-/// Shows H7: a sign-in that never worked does not end one that does.
+/// Shows of H7 that the good cache survives a sign-in that never worked.
 #[tokio::test]
 async fn a_new_sign_in_that_microsoft_refuses_is_told_so_and_the_one_before_goes_on() {
     let world = World::new().await;

@@ -116,7 +116,9 @@ fn any_in(contents: &HashSet<Vec<u8>>, secrets: &[String]) -> usize {
     contents.iter().filter(|bytes| secrets.iter().any(|secret| holds(bytes, secret))).count()
 }
 
-/// Through connecting, refreshing, a change of keys and setting a damaged file aside. Shows H4, H5.
+/// Through connecting, refreshing, a change of keys and setting a damaged file aside.
+///
+/// Shows of H5 that a silent refresh rotates the file, and of H4 that it is loaded at start, where it is sealed.
 #[tokio::test]
 async fn no_token_is_in_any_file_at_any_moment_and_the_msal_form_is_made_on_export_only() {
     let (mut world, key) = sealed_world().await;
@@ -179,7 +181,9 @@ async fn the_same_look_at_a_vault_that_is_not_sealed_finds_the_tokens() {
     assert!(any_in(&watch.seen(), &tokens(&world).await) > 0);
 }
 
-/// Sealing an older vault, and what is in the files. Shows M14.
+/// Sealing an older vault, and what is in the files.
+///
+/// Shows of M14 that files from before there was a key are opened and sealed. Of older formats there is none yet.
 #[tokio::test]
 async fn a_vault_from_before_is_sealed_by_the_first_start_with_a_key_and_nobody_has_to_connect_again() {
     let mut world = World::new().await;
@@ -269,6 +273,8 @@ async fn a_damaged_registry_is_set_aside_and_damaged_keys_are_refused_and_left()
 }
 
 /// A thief who can write, too: files of another account, of another key, in clear, and cut.
+///
+/// Shows H8 for a corrupt file that is sealed.
 #[tokio::test]
 async fn a_file_that_does_not_belong_is_not_used_and_only_a_damaged_one_is_set_aside() {
     let (world, key) = sealed_world().await;

@@ -71,7 +71,7 @@ fn a_state_directory_that_is_a_link_is_refused() {
     assert!(matches!(error, StateDirError::NotPlain { .. }), "{error}");
 }
 
-/// Shows M17.
+/// Shows M17 for the directory itself.
 #[test]
 fn a_failed_write_is_an_error_and_the_old_file_stands() {
     let home = tempfile::tempdir().unwrap();

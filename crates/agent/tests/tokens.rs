@@ -31,7 +31,7 @@ async fn refreshed_to(world: &World, count: u64) {
     .await;
 }
 
-/// Shows H5, H13.
+/// Shows H13, and of H5 that a silent refresh rotates the file.
 #[tokio::test]
 async fn across_expiries_the_agent_refreshes_by_itself_and_rotates_the_file() {
     let world = World::new().await;
@@ -55,7 +55,7 @@ async fn across_expiries_the_agent_refreshes_by_itself_and_rotates_the_file() {
     running.stop().await;
 }
 
-/// Shows H6, H9, H11.
+/// Shows of H6 that exactly one message goes out, of H9 what the error says to do, of H11 the gauge.
 #[tokio::test]
 async fn a_revoked_sign_in_is_told_exactly_once_even_over_a_restart_and_a_reconnect_makes_the_next_call_work()
 {
@@ -111,7 +111,7 @@ async fn a_revoked_sign_in_is_told_exactly_once_even_over_a_restart_and_a_reconn
     running.stop().await;
 }
 
-/// Shows H6.
+/// Shows of H6 that a failed publish does not mask the error.
 #[tokio::test]
 async fn a_lapse_that_cannot_be_published_is_told_to_programs_all_the_same_and_to_the_device_later() {
     let mut world = World::new().await;
@@ -132,7 +132,7 @@ async fn a_lapse_that_cannot_be_published_is_told_to_programs_all_the_same_and_t
     running.stop().await;
 }
 
-/// Shows J8: no network is not a lapse, and takes nothing away that still works.
+/// Shows of J8, for the agent, that a service out of order is not a lapse, and takes nothing away that still works.
 #[tokio::test]
 async fn while_microsoft_is_out_of_order_the_present_token_goes_on_until_it_ends() {
     let world = World::new().await;
@@ -164,7 +164,7 @@ async fn while_microsoft_is_out_of_order_the_present_token_goes_on_until_it_ends
     running.stop().await;
 }
 
-/// Shows M8, M9.
+/// Shows C6, M8 and M9; that there is no data race, the compiler shows.
 #[tokio::test]
 async fn many_callers_cause_one_refresh_which_is_saved_though_all_of_them_give_up() {
     let world = World::new().await;
@@ -199,6 +199,7 @@ async fn many_callers_cause_one_refresh_which_is_saved_though_all_of_them_give_u
     assert!(refreshes.iter().all(|line| line.tenant == ALICE.tid), "{refreshes:?}");
 }
 
+/// Shows of C12 that a personal account refreshes at `consumers`.
 #[tokio::test]
 async fn a_personal_account_refreshes_at_consumers_and_presents_no_refresh_token_twice() {
     let world = World::new().await;
@@ -300,7 +301,7 @@ async fn each_resource_gets_a_token_of_its_own_and_others_are_refused_without_as
     running.stop().await;
 }
 
-/// Shows H4, H8, M14.
+/// Shows H8 for a corrupt file, and of H4 that what was stored is loaded at start.
 #[tokio::test]
 async fn a_corrupt_file_is_set_aside_a_newer_one_left_alone_and_the_rest_goes_on() {
     let world = World::new().await;

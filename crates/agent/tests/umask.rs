@@ -13,7 +13,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-/// Shows H4.
+/// Shows of H4 the modes, from the moment that a file exists.
 #[test]
 fn files_are_0600_from_the_moment_they_exist_and_directories_0700_whatever_the_umask() {
     let home = tempfile::tempdir().unwrap();

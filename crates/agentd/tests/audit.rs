@@ -34,7 +34,7 @@ fn one<'a>(events: &'a [Value], name: &str) -> &'a Value {
     found[0]
 }
 
-/// Shows of L8 that the audit has the link created and succeeded, and no token or code.
+/// Shows of L8 that the audit has the link created, opened and succeeded, and no token or code.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_invite_to_removal_every_step_is_in_the_audit_in_order_and_no_secret_is() {
     let world = World::with_operators_broker().await;
@@ -107,7 +107,6 @@ async fn from_invite_to_removal_every_step_is_in_the_audit_in_order_and_no_secre
     serving.stop().unwrap();
 }
 
-/// Shows of L8 that the audit has what failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_token_and_a_lapse_are_in_the_audit() {
     let world = World::with_operators_broker().await;

@@ -34,7 +34,7 @@ fn every_file(folder: &Path, look: &mut impl FnMut(&Path, bool)) {
     }
 }
 
-/// Its broker's files too.
+/// Its broker's files too. Shows of H4 the modes.
 #[tokio::test]
 async fn everything_in_the_state_directory_is_its_owners_alone_whatever_the_umask() {
     for umask in ["000", "777"] {

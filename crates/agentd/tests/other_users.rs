@@ -356,7 +356,7 @@ fn with_cores(dir: &Path, command: &Command) -> Command {
     shell
 }
 
-/// Shows H4: also not by way of a core file.
+/// What is in files of mode 0600 is not to be had by way of a core file either.
 #[tokio::test]
 async fn no_core_file_is_left_and_no_other_program_of_the_same_user_reads_its_memory() {
     let home = Home::initialised();

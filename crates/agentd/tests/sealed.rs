@@ -399,6 +399,8 @@ fn a_change_of_keys_killed_at_any_step_leaves_one_key_that_opens_everything_and_
 }
 
 /// A disk that takes no more than a kilobyte a file, so that no account can be written.
+///
+/// Shows M17 for sealing and for a change of keys.
 #[test]
 fn a_change_of_keys_and_sealing_on_a_full_disk_say_so_and_leave_what_was_there() {
     let home = Home::initialised();
@@ -467,7 +469,9 @@ async fn connected(key_file: Option<&Path>) -> journey::World {
     world
 }
 
-/// The whole journey with a sealed vault, a kill in the middle of storing, a restart, an export. Shows H4, H5.
+/// The whole journey with a sealed vault, a kill in the middle of storing, a restart, an export.
+///
+/// Shows of H4 that what is half stored takes nothing away, and that what is stored is loaded at start.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_in_the_state_directory_after_a_journey_nor_in_what_a_kill_leaves_behind() {
     let keys = tempfile::tempdir().unwrap();

@@ -348,7 +348,7 @@ mod tests {
         (id, Done::InviteRead(Ok(Box::new((invite, offer)))))
     }
 
-    /// Shows J1: the keys and the `enroll` are for the invite that was agreed to.
+    /// Shows of J1 that what is confirmed is what was seen: the keys and the `enroll` are for that invite.
     #[tokio::test]
     async fn pairing_is_with_the_invite_that_was_agreed_to_whatever_is_opened_meanwhile() {
         let dir = tempfile::tempdir().unwrap();

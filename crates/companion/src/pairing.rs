@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(again.next_generation().unwrap(), 2);
     }
 
+    /// Shows M15 for the number of a handoff.
     #[test]
     fn a_number_that_could_not_be_saved_is_not_given_out() {
         let dir = tempfile::tempdir().unwrap();
@@ -271,7 +272,7 @@ mod tests {
         std::fs::remove_file(dir.path()).unwrap();
     }
 
-    /// Shows J4 of the pairing: what is secret is in the key store only.
+    /// What is secret is in the key store only.
     #[test]
     fn the_file_holds_no_secret_and_the_entry_is_small() {
         let dir = tempfile::tempdir().unwrap();

@@ -56,7 +56,7 @@ async fn parts() -> (Tenant, Broker) {
     (tenant.unwrap(), broker.unwrap())
 }
 
-/// Shows J1, J5 in a terminal.
+/// Shows of J1 and M18, in a terminal, who asks for what, and that the printed address completes.
 #[tokio::test]
 async fn accept_shows_who_asks_prints_a_link_that_works_and_ticks_each_step() {
     let (tenant, broker) = parts().await;
@@ -111,7 +111,7 @@ async fn a_wrong_account_has_an_exit_code_and_words_of_its_own() {
     );
 }
 
-/// Shows J1: nothing happens without a yes.
+/// Shows of J1 that nothing happens without a yes.
 #[tokio::test]
 async fn without_somebody_to_ask_nothing_is_agreed_to() {
     let home = TempDir::new().unwrap();
@@ -168,7 +168,7 @@ async fn in_session(home: &Path, unlocked: bool, arguments: &[&str]) -> std::pro
     command.env_remove("DISPLAY").stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap()
 }
 
-/// Shows J8: a locked keyring is said to be locked; what is in it is still there when it opens.
+/// Shows J8 for a locked keyring: it is said to be locked; what is in it is still there when it opens.
 #[tokio::test]
 async fn a_real_keyring_that_is_locked_is_neither_waited_for_nor_emptied() {
     let home = TempDir::new().unwrap();

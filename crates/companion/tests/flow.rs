@@ -15,7 +15,8 @@ use valetkey_tests::tenant::{ALICE, ANA, BOB, CAROL, Tenant};
 
 mod common;
 
-/// Shows J1, J2, J4, J5, L2, M4.
+/// Shows M4; of L2 the default scopes, of J2 S256, of J4 that the token is sealed for the agent and not on the disk, of J5 that
+/// it is not connected before the receipt.
 #[tokio::test]
 async fn from_the_invite_to_the_assistants_receipt() {
     let mut bench = Bench::of(ANA).await;
@@ -52,7 +53,7 @@ async fn from_the_invite_to_the_assistants_receipt() {
     person.stop().await;
 }
 
-/// Shows J6, J7.
+/// Shows J6 but for the agent's next call, and of J7 the fresh link.
 #[tokio::test]
 async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
     let mut bench = Bench::of(ALICE).await;
@@ -108,7 +109,7 @@ async fn a_lapse_is_shown_once_and_reconnecting_takes_it_away() {
     person.stop().await;
 }
 
-/// Shows J5, J8: nothing lost, nothing doubled.
+/// Shows of J5 that it is not connected before the receipt, also after a restart.
 #[tokio::test]
 async fn a_companion_that_ends_before_the_receipt_sends_the_same_bytes_again() {
     let mut bench = Bench::of(ALICE).await;
@@ -128,7 +129,7 @@ async fn a_companion_that_ends_before_the_receipt_sends_the_same_bytes_again() {
     assert!(!person.everything_on_disk().contains("sealed_at"), "the outbox is empty");
 }
 
-/// Shows J8.
+/// Shows J8 for an agent that is offline.
 #[tokio::test]
 async fn an_assistant_that_is_offline_gets_the_sign_in_when_it_is_back() {
     let mut bench = Bench::of(ALICE).await;
@@ -152,7 +153,7 @@ async fn an_assistant_that_is_offline_gets_the_sign_in_when_it_is_back() {
     person.stop().await;
 }
 
-/// Shows M3: nothing is sent for somebody else.
+/// Shows M3, and of J3 the page and the button for a wrong account.
 #[tokio::test]
 async fn a_wrong_account_gets_its_own_page_and_its_own_button_and_binds_nothing() {
     let mut bench = Bench::of(ALICE).await;
@@ -174,7 +175,7 @@ async fn a_wrong_account_gets_its_own_page_and_its_own_button_and_binds_nothing(
     person.stop().await;
 }
 
-/// Shows J8.
+/// Shows J8 for a locked keyring, which here is the test's own.
 #[tokio::test]
 async fn a_locked_keyring_loses_nothing() {
     let mut bench = Bench::of(ALICE).await;
@@ -196,7 +197,7 @@ async fn a_locked_keyring_loses_nothing() {
     person.stop().await;
 }
 
-/// Shows H20.
+/// Shows of H20 the warning.
 #[tokio::test]
 async fn a_device_code_is_shown_with_its_warning_and_can_be_cancelled() {
     let mut person = Person::new();
@@ -233,7 +234,7 @@ async fn unpairing_tells_the_assistant_and_leaves_nothing() {
     person.stop().await;
 }
 
-/// Shows C12: somebody with a personal account is at home at `consumers`, wherever the invite sends people first.
+/// Shows C12 for a personal account: it is at home at `consumers`, wherever the invite sends people first.
 #[tokio::test]
 async fn a_personal_account_that_came_through_common_is_handed_over_as_consumers_and_signs_in_there_again() {
     let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
@@ -276,7 +277,7 @@ async fn a_personal_account_that_came_through_common_is_handed_over_as_consumers
     person.stop().await;
 }
 
-/// Shows M15: an assistant that has been taken over writes names as it likes.
+/// An assistant that has been taken over writes names as it likes.
 #[tokio::test]
 async fn what_the_assistant_calls_an_account_is_cleaned_before_anybody_sees_it() {
     let mut bench = Bench::of(ALICE).await;
@@ -329,7 +330,9 @@ async fn once_enrolled_the_device_says_again_that_it_is_online() {
     person.stop().await;
 }
 
-/// Shows J8: the computer slept past the invite's end, and the assistant may well have taken the enrolment in time.
+/// The computer slept past the invite's end, and the assistant may well have taken the enrolment in time.
+///
+/// Shows of J8 that a computer that slept does not lose its pairing by it.
 #[tokio::test]
 async fn after_a_sleep_an_enrolment_is_not_given_up_before_the_assistant_could_answer() {
     let broker = Broker::start(BrokerOptions::default()).await.unwrap();

@@ -89,6 +89,7 @@ async fn keys_that_a_locked_keyring_takes_late_do_not_lie_over_those_of_a_newer_
     person.stop().await;
 }
 
+/// Shows of M14 that what an older version kept in the key store is opened and moved.
 #[tokio::test]
 async fn keys_in_the_one_entry_of_before_are_found_and_moved_to_their_own() {
     let mut bench = Bench::of(ALICE).await;

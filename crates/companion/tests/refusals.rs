@@ -138,7 +138,7 @@ fn changed(mut object: Value, changes: &Value) -> Value {
 
 const NOT_GENUINE: &str = "The sign-in couldn't be proved genuine";
 
-/// Shows M2, J3: each wrong token has its own code, the same plain words, and leaves nothing behind.
+/// Shows M2, and J3 but for the person: each wrong token has its own code, the same plain words, and leaves nothing behind.
 #[tokio::test]
 async fn a_proof_of_sign_in_that_is_not_right_in_every_way_is_refused() {
     let mut bench = Bench::new().await;
@@ -181,7 +181,7 @@ async fn a_proof_of_sign_in_that_is_not_right_in_every_way_is_refused() {
     b.person.stop().await;
 }
 
-/// Fails closed: nothing is sealed.
+/// Shows of L6 that without a refresh token, or with other scopes than those asked, nothing is kept or sealed.
 #[tokio::test]
 async fn a_sign_in_that_would_not_last_or_allows_less_is_not_handed_over() {
     let mut bench = Bench::new().await;
@@ -194,7 +194,7 @@ async fn a_sign_in_that_would_not_last_or_allows_less_is_not_handed_over() {
         |b: &Bench, opened: &Url| b.tokens(opened, &json!({}), &json!({ "scope": "User.Read Mail.Read" }));
     let words = "Microsoft didn't allow everything that was asked";
     b.refused("fewer permissions", less, "access-missing", words).await;
-    // Shows L6: more than was asked for, which the person was never told of.
+    // More than was asked for, which the person was never told of.
     let scope = "User.Read Mail.Read Calendars.Read https://graph.microsoft.com/Mail.ReadWrite\u{202E}";
     let more = |b: &Bench, opened: &Url| b.tokens(opened, &json!({}), &json!({ "scope": scope }));
     let words = "Microsoft allowed more than was asked";
@@ -213,7 +213,7 @@ async fn a_sign_in_that_would_not_last_or_allows_less_is_not_handed_over() {
     b.person.stop().await;
 }
 
-/// Shows M17.
+/// Shows M17 on the person's computer, and of M15 that a sign-in that was not saved is not sent.
 #[tokio::test]
 async fn a_disk_that_takes_nothing_is_reported_and_nothing_is_sent() {
     let mut bench = Bench::new().await;
@@ -282,7 +282,7 @@ fn callback(opened: &Url, answer: &[(&str, &str)]) -> Url {
     callback
 }
 
-/// Shows M10: what is not the answer waited for ends nothing, and the answer is taken once.
+/// Shows of M10 that what is not the answer waited for ends nothing, and that the answer is taken once.
 #[tokio::test]
 async fn a_missing_a_forged_and_a_used_state_change_nothing() {
     let mut bench = Bench::new().await;
@@ -314,7 +314,7 @@ async fn a_missing_a_forged_and_a_used_state_change_nothing() {
     b.person.stop().await;
 }
 
-/// Shows J7: going back, or saying no, is not an error.
+/// Shows of J7 that going back, or saying no, is not an error.
 #[tokio::test]
 async fn cancelling_and_saying_no_in_the_browser_end_quietly() {
     let (tenant, broker) = tokio::join!(Tenant::start(), Broker::start(BrokerOptions::default()));
@@ -339,7 +339,7 @@ async fn cancelling_and_saying_no_in_the_browser_end_quietly() {
     person.stop().await;
 }
 
-/// Shows M18.
+/// Shows of M18 that a busy port fails fast.
 #[tokio::test]
 async fn a_taken_port_fails_at_once_and_says_so() {
     let taken = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -351,7 +351,7 @@ async fn a_taken_port_fails_at_once_and_says_so() {
     assert_eq!(view.headline, "Your browser has no way back to Valet Key");
 }
 
-/// Shows M18.
+/// Shows of M18 that the flow times out.
 #[tokio::test]
 async fn a_sign_in_that_nobody_finishes_ends_after_five_minutes() {
     let mut bench = Bench::with(Person::with_clock(Clock::tokio_from(Timestamp::now()))).await;
@@ -377,7 +377,7 @@ async fn a_sign_in_that_nobody_finishes_ends_after_five_minutes() {
     assert_eq!(bench.person.view().code.as_deref(), Some("timed-out"));
 }
 
-/// Shows J8.
+/// Shows J8 for no network.
 #[tokio::test]
 async fn no_network_is_not_signed_out() {
     let mut person = Person::new();

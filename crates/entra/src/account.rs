@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
     }
 
-    /// Shows M5.
+    /// Shows M5 for the decision.
     #[test]
     fn personal_or_organisation_is_told_by_the_tenant_alone() {
         assert!(AccountId { tid: PERSONAL_TENANT, oid: OID }.is_personal());

@@ -172,7 +172,7 @@ mod tests {
         pending.url.query_pairs().into_owned().collect()
     }
 
-    /// Shows L2.
+    /// Shows of L2 the default scopes, of J2 PKCE, `state` and `nonce`, in the address.
     #[test]
     fn it_asks_for_a_code_with_pkce_state_nonce_and_the_default_scopes_and_nothing_else() {
         let pending = begin(&request());
@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    /// Shows M18.
+    /// Shows of M18 that the flow times out, for the decision.
     #[test]
     fn it_ends_after_five_minutes() {
         let pending = begin(&request());

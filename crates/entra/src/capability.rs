@@ -307,7 +307,7 @@ mod tests {
         all().map(|capability| capability.id()).collect()
     }
 
-    /// Shows L2.
+    /// Shows of L2 the default scopes.
     #[test]
     fn the_default_scopes_are_exactly_these() {
         let defaults = default_capabilities();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     proptest! {
-        /// Shows L2.
+        /// Shows of L2 the property.
         #[test]
         fn no_write_scope_appears_unless_it_was_asked_for_by_name(
             asked in subsequence(ids(), 0..=ids().len()),
@@ -334,7 +334,7 @@ mod tests {
             prop_assert_eq!(capabilities.iter().all(Capability::read_only), named.is_empty());
         }
 
-        /// Shows L2.
+        /// Shows of L2 what "by name" means.
         #[test]
         fn nothing_but_the_exact_name_is_that_name(text in "(?i)[ ,-]{0,2}(mail|calendar)[ _-]?(write|send)?[ ,]{0,2}") {
             match parse([&text]) {

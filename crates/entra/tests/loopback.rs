@@ -132,7 +132,7 @@ async fn a_refusal_is_handed_over_decoded_and_never_reflected() {
     assert_eq!(error_description.as_deref(), Some("<script>alert(1)</script>&lt;"));
 }
 
-/// Shows M10.
+/// Shows M10 for a favicon.
 #[tokio::test]
 async fn a_favicon_and_strangers_are_refused_and_the_callback_still_comes() {
     let mut loopback = Loopback::bind().unwrap();
@@ -171,7 +171,7 @@ async fn another_name_for_this_computer_is_refused() {
     assert_eq!(sign_in(&mut loopback).await.status(), StatusCode::OK);
 }
 
-/// Shows M10.
+/// Shows M10 for the browser's retries.
 #[tokio::test]
 async fn duplicates_of_the_callback_see_the_remembered_page_and_are_never_handed_over() {
     let mut loopback = Loopback::bind().unwrap();
@@ -235,7 +235,6 @@ async fn a_callback_dropped_without_an_answer_ends_the_browsers_wait() {
     assert_eq!(visit.await.unwrap().status(), StatusCode::NOT_FOUND);
 }
 
-/// Shows M18.
 #[tokio::test]
 async fn both_ipv4_and_ipv6_localhost_are_ours() {
     let mut loopback = Loopback::bind().unwrap();
@@ -255,7 +254,7 @@ async fn both_ipv4_and_ipv6_localhost_are_ours() {
     }
 }
 
-/// Shows M18.
+/// Shows of M18 that a busy port fails fast.
 #[tokio::test]
 async fn a_busy_port_fails_at_once_and_names_the_program_that_has_it() {
     for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), (Ipv6Addr::LOCALHOST, 0).into()] {
@@ -275,7 +274,7 @@ async fn a_busy_port_fails_at_once_and_names_the_program_that_has_it() {
     }
 }
 
-/// Shows M10.
+/// Shows of M10 that shutdown is bounded.
 #[tokio::test]
 async fn it_stops_within_a_second_with_idle_connections_open_and_frees_its_port() {
     let mut loopback = Loopback::bind().unwrap();
@@ -303,7 +302,7 @@ async fn a_page_answered_just_before_the_stop_is_still_shown() {
     assert_eq!(shown.text().await.unwrap(), PAGE);
 }
 
-/// Shows M18.
+/// Shows of M10 that shutdown is bounded.
 #[tokio::test]
 async fn with_nobody_coming_it_is_given_up_and_stopped_at_once() {
     let mut loopback = Loopback::bind().unwrap();
@@ -315,7 +314,7 @@ async fn with_nobody_coming_it_is_given_up_and_stopped_at_once() {
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
 }
 
-/// Shows M10.
+/// Shows of M10 that a browser's idle connections do not block.
 #[tokio::test]
 async fn more_idle_connections_than_there_is_room_for_do_not_keep_the_browser_out() {
     let mut loopback = Loopback::bind().unwrap();
@@ -380,7 +379,6 @@ async fn a_head_as_large_as_a_developers_cookies_is_taken() {
     assert_eq!(request.send().await.unwrap().status(), StatusCode::SEE_OTHER);
 }
 
-/// Shows M10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_guesses_at_the_state_change_nothing() {
     let mut loopback = Loopback::bind().unwrap();

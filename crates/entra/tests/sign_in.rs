@@ -121,7 +121,7 @@ fn account(user: User) -> AccountId {
     AccountId { tid: user.tid.parse().unwrap(), oid: user.oid.parse().unwrap() }
 }
 
-/// Shows J2.
+/// Shows of J2 PKCE, `state`, `nonce` and the loopback redirect.
 #[tokio::test]
 async fn from_discovery_to_a_verified_person_in_her_own_tenant() {
     let tenant = Tenant::start().await.unwrap();
@@ -153,7 +153,7 @@ async fn a_shared_authority_takes_people_of_every_kind_it_is_for() {
     }
 }
 
-/// Shows M3, M4.
+/// Shows M3 and M4 as far as the verdict.
 #[tokio::test]
 async fn somebody_else_than_hinted_is_found_out_and_another_address_of_the_right_one_is_confirmed_by_graph() {
     let tenant = Tenant::start().await.unwrap();

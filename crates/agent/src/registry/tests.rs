@@ -116,7 +116,7 @@ fn invite_and_device_survive_a_restart_together() {
     assert_eq!(registry.invited(&invite).unwrap().used_by, Some(keys.thumbprint()));
 }
 
-/// Shows M17.
+/// Shows M15 and M17 for the registry.
 #[test]
 fn a_pairing_that_could_not_be_written_has_not_happened() {
     let Fixture { _home, path, registry, invite } = fixture();
@@ -127,7 +127,7 @@ fn a_pairing_that_could_not_be_written_has_not_happened() {
     assert_eq!(registry.invited(&invite).unwrap().used_by, None);
 }
 
-/// Shows M14, M17.
+/// An older one there is not yet: 1 is the first format.
 #[test]
 fn a_damaged_registry_is_set_aside_and_a_newer_one_left_alone() {
     let home = tempfile::tempdir().unwrap();

@@ -148,7 +148,7 @@ impl Witness {
     }
 }
 
-/// Shows J5, J7, H15 for every order of events.
+/// Shows J5 and H15 for the decision, in every order of events.
 #[test]
 fn there_is_always_a_way_on_one_sign_in_at_most_and_no_unfounded_green() {
     let (steps, green, waited) = (Cell::new(0_usize), Cell::new(0_usize), Cell::new(0_usize));

@@ -42,7 +42,7 @@ fn screen_of(state: &State) -> Screen {
     screen(state, now())
 }
 
-/// Shows H15.
+/// Shows H15 for the decision.
 #[test]
 fn a_double_click_on_connect_starts_one_sign_in() {
     let (state, first) = act(paired(), Command::Connect);
@@ -68,7 +68,9 @@ fn agreeing_to_an_invite_pairs_once_and_goes_straight_on_to_the_browser() {
     assert_eq!(screen_of(&state), Screen::Waiting);
 }
 
-/// Shows J1: another program may open a second link while the person reads the first.
+/// Another program may open a second link while the person reads the first.
+///
+/// Shows of J1 that what is confirmed is what was seen, for the decision.
 #[test]
 fn agreeing_is_to_the_invite_that_was_seen_and_to_no_other() {
     let missing = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
@@ -80,7 +82,7 @@ fn agreeing_is_to_the_invite_that_was_seen_and_to_no_other() {
     assert_eq!(effects, [Effect::Pair { invite: "another".into() }]);
 }
 
-/// Shows J1: looking at an invite does nothing else.
+/// Shows of J1 that nothing begins before the person confirms, for the decision.
 #[test]
 fn an_invite_starts_nothing_before_somebody_agrees() {
     let state = State { pairing: Pairing::Missing, ..State::default() };
@@ -90,7 +92,6 @@ fn an_invite_starts_nothing_before_somebody_agrees() {
     assert_eq!((screen_of(&state), effects), (Screen::NotPaired, vec![]));
 }
 
-/// Shows J8.
 #[test]
 fn an_assistant_that_starts_for_the_first_time_gets_what_waits_at_once() {
     let (state, _) =
@@ -141,7 +142,7 @@ fn an_invite_opened_while_checking_asks_before_it_replaces_what_is_then_found() 
     assert!(view(&state, now(), Language::English).actions[0].confirm.is_some());
 }
 
-/// Shows J7: opened again, copied fresh, cancelled; and cancelling is not an error.
+/// Shows J7 for the decision: opened again, copied fresh, cancelled; and cancelling is not an error.
 #[test]
 fn a_wait_gives_fresh_links_and_can_be_cancelled() {
     let (state, effects) = act(waiting(), Command::OpenAgain);
@@ -158,7 +159,7 @@ fn a_wait_gives_fresh_links_and_can_be_cancelled() {
     assert_eq!(screen_of(&state), Screen::NotConnected);
 }
 
-/// Shows M18.
+/// Shows of M18 that the flow times out, for the decision.
 #[test]
 fn nobody_waits_for_ever() {
     let state = waiting();
@@ -178,7 +179,7 @@ fn a_sign_in_sealed_in_the_moment_of_cancelling_is_never_sent() {
     assert_eq!(state.delivery, None);
 }
 
-/// Shows J5.
+/// Shows J5 for the decision.
 #[test]
 fn it_is_connected_only_when_the_assistant_has_said_so() {
     let (state, _) = sign_in(waiting(), 1, SignInStep::Returned);
@@ -195,7 +196,7 @@ fn it_is_connected_only_when_the_assistant_has_said_so() {
     assert!(matches!(effects.as_slice(), [Effect::SavePinned(pinned)] if pinned.id == ANA), "{effects:?}");
 }
 
-/// Shows J5: stored is not enough, it must have been refreshed once.
+/// Shows J5 for the decision: stored is not enough, it must have been refreshed once.
 #[test]
 fn an_assistant_that_is_still_trying_has_not_confirmed_anything() {
     let (state, _) = sign_in(waiting(), 1, sealed(1));
@@ -206,7 +207,7 @@ fn an_assistant_that_is_still_trying_has_not_confirmed_anything() {
     assert!(effects.contains(&Effect::Discard { generation: 1 }), "{effects:?}");
 }
 
-/// Shows J6.
+/// Shows J6 for the decision, but for the agent's next call.
 #[test]
 fn a_lapse_brings_one_banner_and_one_notification_and_both_go_by_themselves() {
     let connected = heard(Health::Connected);
@@ -250,7 +251,7 @@ fn a_lapse_that_was_notified_in_an_earlier_run_is_not_notified_again() {
     assert!(matches!(effects.as_slice(), [Effect::NotifyLapse { .. }, Effect::SaveLapse(_)]), "{effects:?}");
 }
 
-/// Shows M3.
+/// Shows of J3, for the decision, the button of its own for a wrong account; and of M3 that it binds nothing.
 #[test]
 fn a_wrong_account_offers_the_choice_of_another_and_fills_in_nothing() {
     let wrong = SignInProblem::WrongAccount { signed_in_as: "bob@fabrikam.example".into() };
@@ -261,7 +262,6 @@ fn a_wrong_account_offers_the_choice_of_another_and_fills_in_nothing() {
     assert!(ask.choose_account && ask.login_hint.is_none());
 }
 
-/// Shows J8.
 #[test]
 fn a_locked_keyring_is_tried_again_and_never_replaced() {
     let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };

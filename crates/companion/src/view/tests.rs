@@ -29,7 +29,7 @@ fn words_of(view: &View) -> Vec<String> {
     words
 }
 
-/// The samples that the window's own tests are compared with. Shows M3, M4, M18.
+/// The samples that the window's own tests are compared with.
 #[test]
 fn every_state_is_painted_as_reviewed() {
     for (name, view) in painted() {
@@ -79,7 +79,7 @@ fn green_is_only_ever_connected_and_only_connected_is_green() {
     }
 }
 
-/// Shows J8.
+/// Shows J8 for what is painted.
 #[test]
 fn offline_asleep_locked_and_no_network_never_look_signed_out() {
     let quiet = [
@@ -103,7 +103,7 @@ fn offline_asleep_locked_and_no_network_never_look_signed_out() {
     }
 }
 
-/// Shows J7.
+/// Shows J7 for what is painted.
 #[test]
 fn a_wait_in_the_browser_can_be_opened_again_copied_and_cancelled() {
     let waiting = painted().into_iter().find(|(name, _)| *name == "waiting").unwrap().1;
@@ -197,7 +197,7 @@ fn a_short_break_of_the_connection_changes_no_colour() {
     assert_eq!(screen(&paired(), now()), Screen::NotConnected);
 }
 
-/// Shows L2: who asks to send or change says so in the first line, and what cannot be told is not called reading.
+/// Who asks to send or change says so in the first line, and what cannot be told is not called reading.
 #[test]
 fn an_invite_never_calls_sending_or_changing_reading() {
     let headline = |capabilities: &[&str]| {
@@ -218,7 +218,7 @@ fn an_invite_never_calls_sending_or_changing_reading() {
     assert!(!headline(&["mail", "in-years-to-come"]).contains("read"));
 }
 
-/// Shows L2: the label is about what this computer asked for and was granted, whatever the assistant says of it.
+/// The label is about what this computer asked for and was granted, whatever the assistant says of it.
 #[test]
 fn read_only_is_said_only_if_nothing_that_was_granted_can_change_or_send() {
     let shown = |asked: &[&str], told: &[&str]| {

@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Shows M18.
+    /// Shows of M18 that a search for a port has an end, for the decision.
     #[test]
     fn when_every_port_is_taken_it_fails_instead_of_trying_for_ever() {
         let refused = computer(|_| Err(io::ErrorKind::AddrInUse.into())).unwrap_err();

@@ -173,7 +173,7 @@ async fn keys_that_cannot_be_fetched_are_an_error_of_their_own() {
     assert_eq!(name(&verify_there(&provider, &authority, &token).await), "UnknownKey");
 }
 
-/// Shows M5 and M8 for the ID token.
+/// Shows M5 for the ID token, and of M8 which tenant is the account's own.
 #[tokio::test]
 async fn whoever_may_sign_in_at_a_shared_authority_is_told_by_the_tenant_alone() {
     let provider = Provider::start().await;
@@ -201,7 +201,7 @@ async fn whoever_may_sign_in_at_a_shared_authority_is_told_by_the_tenant_alone()
     }
 }
 
-/// Shows M3.
+/// Shows of M3 that an address which anybody could write proves nobody, for the decision.
 #[tokio::test]
 async fn an_address_in_a_right_token_proves_a_person_only_where_the_provider_vouches_for_it() {
     let provider = Provider::start().await;

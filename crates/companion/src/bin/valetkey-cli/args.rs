@@ -123,7 +123,7 @@ mod tests {
         super::Cli::command().debug_assert();
     }
 
-    /// Shows H20: opt-in, and it says why not.
+    /// Shows of H20 that it is opt-in, and that its help warns.
     #[test]
     fn a_device_code_is_only_used_when_asked_for_and_comes_with_a_warning() {
         use clap::Parser as _;
