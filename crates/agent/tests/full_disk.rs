@@ -19,7 +19,7 @@ const INSIDE: &str = "VALETKEY_TEST_WITHOUT_SIGXFSZ";
 
 /// Writing beyond the limit kills a process unless it ignores the signal, and only a shell can do that for us.
 ///
-/// Shows M17.
+/// Shows M17, and of M15 that a write that failed advances nothing: no receipt, no token, no account.
 #[test]
 fn what_cannot_be_saved_is_told_not_handed_out_and_not_lost() {
     if std::env::var_os(INSIDE).is_some() {
