@@ -18,9 +18,9 @@ Valet Key's own tasks. Each sets the machine up first (Debian and Ubuntu: instal
                          anything more is handed to `cargo test`, e.g. `cargo xtask test -p valetkey-entra`
   cargo xtask check    formatting and clippy, warnings denied
   cargo xtask figures  measure the app: size, start, memory; click to receipt
-  cargo xtask torture  kill, cut the power, fill the disk: break the agent everywhere, and write docs/torture.md
+  cargo xtask torture  kill, cut the power, fill the disk, spoil the network: break it all, and write docs/torture.md
                          --full          the promised counts; otherwise about a tenth
-                         --only PART     kills, random, power, faults or callers; writes no page
+                         --only PART     kills, random, power, faults, callers, clocks or network; writes no page
   cargo xtask fuzz     attack everything that reads what strangers send, and write docs/fuzz.md
                          TARGET…         only these; --runs N, or --full for the promised count
                          --minutes N     each at most so long; --jobs N at once

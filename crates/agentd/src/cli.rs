@@ -102,14 +102,15 @@ pub enum Command {
         /// The application (client) id of your app registration
         #[arg(long)]
         client_id: Option<String>,
-        /// A tenant id, or organizations, consumers or common
+        /// Who may sign in: a directory (tenant) id, or organizations, consumers (personal accounts) or common (both)
         #[arg(long)]
         tenant: Option<String>,
     },
     /// Run: take in handoffs, renew sign-ins, answer programs
     #[command(after_help = "Examples:\n  valetkey-agent serve\n  \
         valetkey-agent serve --broker mqtts://broker.example.com:8883\n\n\
-        Without a broker configured, a mosquitto of the agent's own is run on loopback.")]
+        Without a broker configured, a mosquitto of the agent's own is run on loopback, and an invite works\n\
+        on this machine only; own_broker in the configuration gives it another address.")]
     Serve,
     /// Invite one person: prints a link, a QR code and the four words they will see
     #[command(after_help = "Examples:\n  valetkey-agent invite --email ana@contoso.com\n  \
@@ -121,14 +122,14 @@ pub enum Command {
         /// What to ask for, e.g. mail,calendar (default: `allow` in the configuration)
         #[arg(long, value_delimiter = ',')]
         allow: Vec<String>,
-        /// How long the link is good for: 90s, 10m, 2h, 7d (default: 10m)
+        /// How long the link is good for: 90s, 10m, 2h, 7d (default: `invite_expires` in the configuration, 10m at first)
         #[arg(long, value_name = "DURATION")]
         expires: Option<String>,
     },
     /// List the paired computers, or remove one
     #[command(after_help = "Examples:\n  valetkey-agent devices\n  valetkey-agent devices --remove 5f0cSq")]
     Devices {
-        /// Forget this computer: its id, or the beginning of it
+        /// Forget this computer: its id as `devices` lists it, or the beginning of it
         // One id in 64 begins with a hyphen.
         #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         remove: Option<String>,
@@ -171,8 +172,9 @@ pub enum Command {
     },
     /// Whether the agent runs and what it waits for
     #[command(after_help = "Example:\n  valetkey-agent status --json\n\n\
-        Exit codes: 0 all is well, 1 the agent does not run, 3 a person must reconnect, 4 an account is blocked until\n\
-        an administrator or the operator changes something, 5 the broker is not reached at the moment.")]
+        Exit codes: 0 all is well, 1 the agent does not run, 3 a person must reconnect, 4 an account is\n\
+        blocked until an administrator or the operator changes something, 5 the broker is not reached at\n\
+        the moment.")]
     Status,
     /// What was done with the sign-ins, and who was given tokens
     #[command(after_help = "Examples:\n  valetkey-agent audit --last 200\n  valetkey-agent audit verify\n\n\
@@ -209,7 +211,7 @@ pub enum Command {
         command: VaultCommand,
     },
     /// Print a completion script
-    #[command(after_help = "Example:\n  valetkey-agent completions bash > \
-        ~/.local/share/bash-completion/completions/valetkey-agent")]
+    #[command(after_help = "Example, for this shell; as a line of ~/.bashrc, for each:\n  \
+        source <(valetkey-agent completions bash)")]
     Completions { shell: clap_complete::Shell },
 }
