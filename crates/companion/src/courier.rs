@@ -85,7 +85,8 @@ impl Courier {
     pub async fn run(mut self, mut events: link::Events, mut orders: mpsc::UnboundedReceiver<Order>) {
         let clock = self.clock.clone();
         loop {
-            let due = if self.up { self.keeper.outbox().next_due() } else { None };
+            let due =
+                if self.up { self.keeper.outbox().next_due(|jti| self.is_on_its_way(jti)) } else { None };
             let timer = async {
                 match due {
                     // Looked at again meanwhile: the clock may have been put back.
@@ -165,10 +166,10 @@ impl Courier {
         }
         let now = self.clock.now();
         let enrolled = self.keeper.pairing().get().enrolled;
-        for pending in self.keeper.outbox().due(now) {
+        let due = self.keeper.outbox().due(now, |jti| self.is_on_its_way(jti));
+        for pending in due {
             // Until the agent knows this device, nobody but it may write to its inbox, and nobody would read it.
-            let waits = !enrolled && !matches!(pending.what, What::Enroll { .. });
-            if waits || self.in_flight.values().any(|jti| *jti == pending.jti) {
+            if !enrolled && !matches!(pending.what, What::Enroll { .. }) {
                 continue;
             }
             match self.link.publish(pending.topic, pending.sealed, Retain::No) {
@@ -178,6 +179,10 @@ impl Courier {
                 Err(error) => tracing::warn!(%error, "a sealed message waits for the next try"),
             }
         }
+    }
+
+    fn is_on_its_way(&self, jti: Uuid) -> bool {
+        self.in_flight.values().any(|other| *other == jti)
     }
 
     /// An agent refuses an `enroll` whose invite is over, and cannot tell a device it does not know.
@@ -237,6 +242,7 @@ impl Courier {
     }
 
     fn published(&mut self, jti: Uuid) {
+        self.keeper.outbox().delivered(jti, self.clock.now());
         let what = self.keeper.outbox().all().find(|p| p.jti == jti).map(|p| p.what.clone());
         match what {
             Some(What::SignIn { generation, .. }) => self.tell(Event::Published { generation }),

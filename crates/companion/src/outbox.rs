@@ -151,22 +151,31 @@ impl Outbox {
         }
     }
 
-    /// What is to be sent now, oldest first; each is then due again after its wait. A clock that was put back makes no wait
-    /// longer than the longest.
-    pub fn due(&mut self, now: Timestamp) -> Vec<Pending> {
+    /// What is to be sent now, oldest first; each is then due again after its wait. What is `on_its_way` is let be, however
+    /// slow the line. A clock that was put back makes no wait longer than the longest.
+    pub fn due(&mut self, now: Timestamp, on_its_way: impl Fn(Uuid) -> bool) -> Vec<Pending> {
         let latest = now.saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
         let due = self.waiting.iter_mut().filter(|waiting| waiting.next <= now || waiting.next > latest);
-        due.map(|waiting| {
-            waiting.attempts += 1;
-            waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
-            waiting.pending.clone()
-        })
-        .collect()
+        due.filter(|waiting| !on_its_way(waiting.pending.jti))
+            .map(|waiting| {
+                waiting.attempts += 1;
+                waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
+                waiting.pending.clone()
+            })
+            .collect()
     }
 
-    /// When something is due next.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.waiting.iter().map(|waiting| waiting.next).min()
+    /// The broker has it: from now on the receipt may be waited for.
+    pub fn delivered(&mut self, jti: Uuid, now: Timestamp) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.pending.jti == jti) {
+            waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
+        }
+    }
+
+    /// When something that is not `on_its_way` is due next.
+    pub fn next_due(&self, on_its_way: impl Fn(Uuid) -> bool) -> Option<Timestamp> {
+        let here = self.waiting.iter().filter(|waiting| !on_its_way(waiting.pending.jti));
+        here.map(|waiting| waiting.next).min()
     }
 
     fn path(&self, jti: Uuid) -> PathBuf {
@@ -185,13 +194,17 @@ mod tests {
         Pending { jti: Uuid::from_u128(generation.into()), topic: "t".into(), what, sealed_at: now(), sealed }
     }
 
+    fn nothing(_: Uuid) -> bool {
+        false
+    }
+
     #[test]
     fn what_was_added_is_there_after_a_restart_byte_for_byte() {
         let dir = tempfile::tempdir().unwrap();
         let mut outbox = Outbox::open(dir.path()).unwrap();
         outbox.add(sign_in(1)).unwrap();
         let mut again = Outbox::open(dir.path()).unwrap();
-        assert_eq!(again.due(now()), [sign_in(1)]);
+        assert_eq!(again.due(now(), nothing), [sign_in(1)]);
         assert_eq!(again.remove(sign_in(1).jti).unwrap(), Some(sign_in(1).what));
         assert_eq!(again.remove(sign_in(1).jti).unwrap(), None);
         assert_eq!(Outbox::open(dir.path()).unwrap().all().count(), 0);
@@ -216,14 +229,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut outbox = Outbox::open(dir.path()).unwrap();
         outbox.add(sign_in(1)).unwrap();
-        assert_eq!(outbox.due(now()).len(), 1);
-        assert_eq!(outbox.due(now()), []);
-        let next = outbox.next_due().unwrap();
+        assert_eq!(outbox.due(now(), nothing).len(), 1);
+        assert_eq!(outbox.due(now(), nothing), []);
+        let next = outbox.next_due(nothing).unwrap();
         assert_eq!(next, now() + FIRST_WAIT);
-        assert_eq!(outbox.due(next).len(), 1);
-        assert_eq!(outbox.next_due().unwrap(), next + FIRST_WAIT * 3);
+        assert_eq!(outbox.due(next, nothing).len(), 1);
+        assert_eq!(outbox.next_due(nothing).unwrap(), next + FIRST_WAIT * 3);
         outbox.wake();
-        assert_eq!(outbox.due(next).len(), 1);
+        assert_eq!(outbox.due(next, nothing).len(), 1);
+    }
+
+    #[test]
+    fn what_a_slow_line_still_carries_is_not_sent_again_and_its_wait_begins_when_it_has_arrived() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(sign_in(1)).unwrap();
+        let jti = outbox.due(now(), nothing)[0].jti;
+        let on_its_way = |one| one == jti;
+        let later = now() + FIRST_WAIT * 5;
+        assert_eq!((outbox.next_due(on_its_way), outbox.due(later, on_its_way)), (None, vec![]));
+        outbox.delivered(jti, later);
+        assert_eq!(outbox.next_due(nothing), Some(later + FIRST_WAIT), "the first wait, not a later one");
+        assert_eq!(outbox.due(later, nothing), []);
     }
 
     #[test]
@@ -231,11 +258,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut outbox = Outbox::open(dir.path()).unwrap();
         outbox.add(sign_in(1)).unwrap();
-        assert_eq!(outbox.due(now()).len(), 1);
+        assert_eq!(outbox.due(now(), nothing).len(), 1);
         let earlier = now() - SignedDuration::from_hours(24);
-        assert_eq!(outbox.due(earlier).len(), 1);
-        assert_eq!(outbox.due(earlier), [], "and from then on as always");
-        assert_eq!(outbox.due(outbox.next_due().unwrap()).len(), 1);
+        assert_eq!(outbox.due(earlier, nothing).len(), 1);
+        assert_eq!(outbox.due(earlier, nothing), [], "and from then on as always");
+        assert_eq!(outbox.due(outbox.next_due(nothing).unwrap(), nothing).len(), 1);
     }
 
     #[test]
