@@ -26,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 const LOG_DEFAULT: &str = "warn,valet_key=info,valetkey_companion=info,valetkey_link=info";
 
 fn main() -> ExitCode {
+    valetkey_companion::memory::leave_no_core();
     valetkey_checkup::keep_quiet("valet-key");
     let args = args::Args::parse();
     let filter = EnvFilter::try_from_env("VALETKEY_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));

@@ -3,16 +3,25 @@
 /// Before anything else. No core file is written, wherever the system would put it; and on Linux no other program of the same
 /// person can read this one's memory, environment or open files.
 pub fn keep_to_ourselves() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, Rlimit, setrlimit};
-        // Refused only where it is forbidden already.
-        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    }
+    leave_no_core();
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        // The limit does not hold for a core that is piped to a program; this does. It cannot fail with this value.
+        // It cannot fail with this value.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+/// Only that no core file is written: for a program that asks desktop portals. They look at `/proc/PID/root` of whoever asks,
+/// and refuse everything to a program that keeps more to itself.
+pub fn leave_no_core() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        // A limit does not hold for a core that is piped to a program, except this one on Linux (core(5)); no file is as
+        // short as that.
+        let most = Some(u64::from(cfg!(target_os = "linux")));
+        // Refused only where it is forbidden already.
+        let _ = setrlimit(Resource::Core, Rlimit { current: most, maximum: most });
     }
 }
