@@ -105,7 +105,8 @@ async fn a_stranger_who_has_read_the_address_can_spoil_a_sign_in_and_never_put_h
     let mut companion = person.connects(&[]);
     let url = address(&mut companion).await;
     let injected = format!("/?code={}&state={}", strangers_code(&url).await, parameter(&url, "state"));
-    bring(&Url::parse(&format!("http://localhost:{}", port_of(&url))).unwrap().join(&injected).unwrap()).await;
+    bring(&Url::parse(&format!("http://localhost:{}", port_of(&url))).unwrap().join(&injected).unwrap())
+        .await;
     assert_eq!(companion.ended().await.unwrap().code(), Some(1), "{}", person.said());
     let log = world.tenant.log().await.unwrap();
     let exchange = log.iter().rfind(|line| line.endpoint == "token").unwrap();

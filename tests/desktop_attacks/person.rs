@@ -85,7 +85,8 @@ impl Person {
         fs::write(file.path(), input).unwrap();
         let mut shell = Command::new("sh");
         // Opened before anything else is started, so that the file may go once the program has said something.
-        let script = "exec 3<\"$1\" && rm \"$1\" && shift && ulimit -c unlimited 2>/dev/null; exec \"$@\" <&3 3<&-";
+        let script =
+            "exec 3<\"$1\" && rm \"$1\" && shift && ulimit -c unlimited 2>/dev/null; exec \"$@\" <&3 3<&-";
         shell.args(["-c", script, "sh"]).arg(file.into_temp_path().keep().unwrap());
         if rustix::process::geteuid().is_root() {
             shell.args(as_user(PERSON));
