@@ -335,7 +335,13 @@ impl Inner {
             }
             Ok(Err(_)) => return None,
             // It is told all the same; the next attempt will find it again.
-            Err(error) => tracing::error!(%account, %error, "the health of an account could not be saved"),
+            Err(error) => {
+                tracing::error!(%account, %error, "the health of an account could not be saved");
+                if matches!(outcome, Outcome::NeedsPerson { .. }) {
+                    // Nothing that is kept says that it is over, so it would be presented again at once, and again.
+                    self.back_off(&account, "storage", None);
+                }
+            }
         }
         Some(match outcome {
             Outcome::Worked => return None,

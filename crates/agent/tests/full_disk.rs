@@ -83,6 +83,35 @@ async fn with_a_full_disk() {
     audit_waits_for_the_disk(&world, &running.agent, free).await;
     running.stop().await;
     a_first_answer_waits_for_the_disk(free).await;
+    an_ended_sign_in_is_not_asked_about_all_the_time(free).await;
+}
+
+/// That it is over cannot be written down. Microsoft is left alone all the same, and its person is told once it can be.
+async fn an_ended_sign_in_is_not_asked_about_all_the_time(free: Rlimit) {
+    let world = World::new().await;
+    let running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    world.tenant.revoke(ALICE).await.unwrap();
+
+    setrlimit(Limit::Fsize, Rlimit { current: Some(0), maximum: free.maximum }).unwrap();
+    advance(Duration::from_secs(2 * 3600)).await;
+    within("Microsoft is left alone", async {
+        while world.who(&running.agent, ALICE).await.unwrap_err().code() != "unavailable" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(running.agent.accounts()[0].health, Health::Connected, "nobody could write it down");
+
+    setrlimit(Limit::Fsize, free).unwrap();
+    advance(Duration::from_secs(3600)).await;
+    within("it is written down", async {
+        while running.agent.accounts()[0].health != Health::ReconnectNeeded {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    running.stop().await;
 }
 
 /// Whose a new sign-in is, is found out with its first refresh. What came of that refresh is the only way on here.
