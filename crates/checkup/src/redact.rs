@@ -54,7 +54,8 @@ impl Redactor {
     pub fn redact(&mut self, text: &str) -> String {
         let mut text = text.to_owned();
         if let Some(home) = &self.home {
-            text = text.replace(home.as_str(), "~");
+            // In JSON with two backslashes for each.
+            text = text.replace(home.as_str(), "~").replace(&home.replace('\\', r"\\"), "~");
         }
         let mut text = self.without_local_parts(&without_links(&text));
         for (name, number) in &self.names {
@@ -110,12 +111,21 @@ fn pseudonym(number: usize) -> String {
 }
 
 fn is_of_local_part(c: char) -> bool {
-    // RFC 5322's atoms less what begins or separates other things, and letters of every language.
-    c.is_alphanumeric() || ".!#$%&*+-^_`{|}~".contains(c)
+    // RFC 5322's atoms less what begins or separates other things, and what words of every language are made of.
+    ".!#$%&*+-^_`{|}~".contains(c) || is_of_word(c)
 }
 
 fn is_of_domain(c: char) -> bool {
-    c.is_alphanumeric() || ".-".contains(c)
+    is_of_word(c) || ".-".contains(c)
+}
+
+/// Accents and joiners that stand beside their letters, too, which `char` does not count among these: beyond ASCII all that
+/// is no space, quotation mark or arrow. Too much taken out is better than too little.
+fn is_of_word(c: char) -> bool {
+    let separates = c.is_whitespace()
+        || c.is_control()
+        || matches!(c, '\u{2010}'..='\u{2BFF}' | '\u{3000}'..='\u{303F}' | '«' | '»' | '¡' | '¿' | '·');
+    c.is_ascii_alphanumeric() || (!c.is_ascii() && !separates)
 }
 
 fn ending(text: &str, belongs: impl Fn(char) -> bool) -> &str {
@@ -184,6 +194,10 @@ mod tests {
         );
         assert_eq!(redactor.redact("for ana@contoso.com"), "for person-1@contoso.com");
         assert_eq!(redacted("zoë.o'neil+x@contoso.com"), "zoë.o'person-1@contoso.com");
+        assert_eq!(
+            redacted("“jose\u{301}@contoso.com” → श्याम@contoso.com"),
+            "“person-1@contoso.com” → person-2@contoso.com"
+        );
         assert_eq!(redacted("12:00 @ noon"), "12:00 @ noon");
     }
 
@@ -197,6 +211,8 @@ mod tests {
         assert_eq!(redactor.redact("ana maria at /home/ana/.local"), "person-2 at ~/.local");
         assert_eq!(redactor.redact("ana, not a banana"), "person-1, not a banana");
         assert_eq!(redactor.redact("ana@contoso.com"), "person-3@contoso.com");
+        let mut redactor = Redactor::new().with_home(Some(r"C:\Users\ana".into()));
+        assert_eq!(redactor.redact(r#"C:\Users\ana\x, "C:\\Users\\ana\\x""#), r#"~\x, "~\\x""#);
     }
 
     #[test]
