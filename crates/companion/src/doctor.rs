@@ -24,7 +24,8 @@ pub fn findings(facts: &Facts, language: Language) -> Vec<Finding> {
 
 /// A report for whoever helps, which names nobody. The person may read all of it first.
 pub fn report(facts: &Facts, program: &'static str, language: Language) -> String {
-    let redactor = Redactor::new().with_home(std::env::var("HOME").ok());
+    let home = std::env::home_dir().map(|home| home.display().to_string());
+    let redactor = Redactor::new().with_home(home);
     let mut redactor = facts.people().into_iter().fold(redactor, Redactor::with_person);
     let findings = findings(facts, language);
     Report::new((program, env!("CARGO_PKG_VERSION")), facts.at, &findings, facts).text(&mut redactor)

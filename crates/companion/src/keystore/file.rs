@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -15,7 +16,11 @@ use crate::durable;
 
 /// Mode 0600 from the moment it exists; one that others may read is not used.
 #[derive(Clone, Debug)]
-pub struct KeyFile(PathBuf);
+pub struct KeyFile {
+    path: PathBuf,
+    /// All entries are in one file: reading, changing and replacing it is one step, or one would undo the other.
+    changing: Arc<Mutex<()>>,
+}
 
 /// What is in it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -28,11 +33,11 @@ struct Entries {
 
 impl KeyFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self { path: path.into(), changing: Arc::default() }
     }
 
     fn read(&self) -> Result<Entries, KeyStoreError> {
-        match durable::read_private(&self.0) {
+        match durable::read_private(&self.path) {
             // The text was the unnamed entry itself, at first. Whatever it is, it is kept.
             Ok(Some(text)) => Ok(serde_json::from_str(&text)
                 .unwrap_or_else(|_| Entries { unnamed: Some(Secret::new(text)), ..Entries::default() })),
@@ -44,15 +49,16 @@ impl KeyFile {
 
     fn write(&self, entries: &Entries) -> Result<(), KeyStoreError> {
         let written = if entries.devices.is_empty() && entries.unnamed.is_none() {
-            durable::remove(&self.0)
+            durable::remove(&self.path)
         } else {
             let text = serde_json::to_string(entries).map_err(|_| KeyStoreError::Unusable)?;
-            durable::replace(&self.0, Secret::new(text).expose().as_bytes())
+            durable::replace(&self.path, Secret::new(text).expose().as_bytes())
         };
         written.map_err(|_| KeyStoreError::Unavailable)
     }
 
     fn change(&self, name: EntryName, entry: Option<Secret>) -> Result<(), KeyStoreError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = self.read()?;
         match (name, entry) {
             (EntryName::Unnamed, entry) => entries.unnamed = entry,
@@ -125,6 +131,30 @@ mod tests {
         file.delete(EntryName::Unnamed).await.unwrap();
         assert_eq!(file.load(EntryName::Unnamed).await, Ok(None));
         assert_eq!(file.load(one).await, Ok(Some(Secret::new("one"))));
+    }
+
+    #[test]
+    fn keys_that_are_stored_while_others_are_forgotten_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = KeyFile::new(dir.path().join("device.json"));
+        let change = |name: &EntryName, entry| file.clone().change(name.clone(), entry).unwrap();
+        std::thread::scope(|scope| {
+            let ends = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    let names: Vec<_> = (0..16).map(|_| device()).collect();
+                    for name in &names {
+                        change(name, Some(Secret::new("old")));
+                        change(name, None);
+                        change(name, Some(Secret::new("new")));
+                    }
+                    names
+                })
+            });
+            let names: Vec<_> = ends.into_iter().flat_map(|end| end.join().unwrap()).collect();
+            let entries = file.read().unwrap();
+            assert!(names.iter().all(|name| entries.devices.contains_key(name.device().unwrap())));
+            assert_eq!(entries.devices.len(), names.len());
+        });
     }
 
     #[tokio::test]
