@@ -27,7 +27,7 @@ async fn a_stranger_who_guesses_the_callback_exchanges_nothing_and_the_real_sign
     let code = strangers_code(&url).await;
     let (host, right) = (format!("localhost:{port}"), format!("code={code}&state={state}"));
     let get = |target: &str, host: &str| format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    let post = |kind: &str, body: &str| {
+    let form = |kind: &str, body: &str| {
         let length = body.len();
         format!(
             "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -48,10 +48,10 @@ async fn a_stranger_who_guesses_the_callback_exchanges_nothing_and_the_real_sign
         ("no name", format!("GET /?{right} HTTP/1.1\r\n\r\n"), 421),
         ("another method", get(&format!("/?{right}"), &host).replacen("GET", "PUT", 1), 405),
         ("only the head", get(&format!("/?{right}"), &host).replacen("GET", "HEAD", 1), 405),
-        ("no form", post("application/json", &right), 415),
+        ("no form", form("application/json", &right), 415),
         (
             "a form under another state",
-            post("application/x-www-form-urlencoded", &format!("code={code}&state=x")),
+            form("application/x-www-form-urlencoded", &format!("code={code}&state=x")),
             400,
         ),
     ];

@@ -81,8 +81,8 @@ impl Person {
 
     /// As the person, where cores may be written.
     pub fn start(&self, command: &Command, input: &str) -> Program {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), input).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, input.as_bytes()).unwrap();
         let mut shell = Command::new("sh");
         // Opened before anything else is started, so that the file may go once the program has said something.
         let script =
