@@ -37,6 +37,9 @@ pub struct Pairing {
     pub broker_url: Url,
     pub broker_username: Option<String>,
     pub terms: Terms,
+    /// Names the invite that it began with.
+    #[serde(default)]
+    pub invite: Option<String>,
     /// Whether the agent has confirmed the pairing.
     pub enrolled: bool,
     pub pinned: Option<PinnedAccount>,
@@ -97,6 +100,7 @@ impl PairingFile {
             broker_url: invite.broker.url.clone(),
             broker_username: invite.broker.username.clone(),
             terms: invite.terms.clone(),
+            invite: Some(invite.id().as_str().to_owned()),
             enrolled: false,
             pinned: None,
             generation: 0,

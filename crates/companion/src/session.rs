@@ -72,7 +72,7 @@ async fn take_up(options: &Options) -> Result<Option<Session>, KeysProblem> {
         KeysProblem::Unreadable
     })?;
     let keeper = Keeper::new(keys, file, outbox);
-    Session::start(keeper, held, password, options).map(Some).map_err(|_| KeysProblem::Unreadable)
+    Session::start(Arc::new(keeper), held, password, options).map(Some).map_err(|_| KeysProblem::Unreadable)
 }
 
 type Secrets = (Keys, Option<Sensitive<String>>);
@@ -125,7 +125,10 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// New keys for every pairing: a device is known to one agent only. When it fails early, what was there before goes on.
-    pub async fn run(self) -> Result<Session, (Problem, Option<Session>)> {
+    pub async fn run(mut self) -> Result<Session, (Problem, Option<Session>)> {
+        if let Some(before) = self.before.take_if(|before| before.is_from(&self.invite)) {
+            return before.anew(&self.invite, &self.options).await.map_err(|problem| (problem, None));
+        }
         let held = match &self.before {
             Some(_) => None,
             None => match Held::take(&self.options.data_dir).await {
@@ -173,18 +176,17 @@ impl Pair {
         let (store, unused) =
             (Arc::clone(&options.keys), earlier.into_iter().chain([EntryName::Unnamed]).collect());
         tokio::spawn(async move { forget_keys(unused, store.as_ref()).await });
-        Session::start(keeper, held, invite.broker.password.clone(), &options)
+        Session::start(Arc::new(keeper), held, invite.broker.password.clone(), &options)
     }
 }
 
 impl Session {
     fn start(
-        keeper: Keeper,
+        keeper: Arc<Keeper>,
         held: Held,
         password: Option<Sensitive<String>>,
         options: &Options,
     ) -> Result<Self, Problem> {
-        let keeper = Arc::new(keeper);
         let settings = settings(&keeper, password, options.broker_ca.as_deref());
         let (link, link_events) = settings.and_then(Link::start).map_err(|error| {
             tracing::error!(%error, "the broker's address cannot be used");
@@ -195,6 +197,18 @@ impl Session {
         let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), tell);
         tokio::spawn(courier.run(link_events, taken));
         Ok(Self { keeper, heard, link, orders, held })
+    }
+
+    /// Whether it began with this very invite. An agent knows the device by then, and refuses another one as too late.
+    fn is_from(&self, invite: &Invite) -> bool {
+        let file = self.keeper.pairing();
+        file.get().invite.as_deref() == Some(invite.id().as_str())
+    }
+
+    /// The same pairing on a new connection.
+    async fn anew(self, invite: &Invite, options: &Options) -> Result<Self, Problem> {
+        self.link.stop().await;
+        Self::start(self.keeper, self.held, invite.broker.password.clone(), options)
     }
 
     /// What the heart must know of it.

@@ -304,6 +304,25 @@ async fn what_the_assistant_calls_an_account_is_cleaned_before_anybody_sees_it()
     person.stop().await;
 }
 
+/// Whoever could not sign in at first clicks the link once more: the agent would refuse new keys, as the invite is used up.
+#[tokio::test]
+async fn the_same_link_once_more_goes_on_with_the_pairing_that_it_began() {
+    let mut bench = Bench::of(ALICE).await;
+    bench.agree().await;
+    bench.agent.answer_hello(Vec::new()).await;
+    bench.person.send(Command::Cancel);
+    bench.person.until_screen(Screen::NotConnected).await;
+    let device = bench.agent.device.as_ref().unwrap().thumbprint();
+
+    bench.connect().await;
+
+    assert_eq!(bench.agent.device.as_ref().unwrap().thumbprint(), device);
+    bench.person.stop().await;
+    bench.person.start();
+    bench.agent.answer_hello(Vec::new()).await;
+    bench.person.stop().await;
+}
+
 /// A broker may refuse a device's presence until the agent has enrolled it.
 #[tokio::test]
 async fn once_enrolled_the_device_says_again_that_it_is_online() {
