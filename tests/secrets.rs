@@ -9,6 +9,8 @@
 mod broker_view;
 #[path = "secrets/evidence.rs"]
 mod evidence;
+#[path = "secrets/known.rs"]
+mod known;
 #[path = "secrets/panics.rs"]
 mod panics;
 #[path = "secrets/processes.rs"]
@@ -26,7 +28,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use support::{AGENT_PASSWORD, DEVICE_PASSWORD, Desk, World};
+use support::{DEVICE_PASSWORD, Desk, World};
 use valetkey_companion::pairing::Entry;
 use valetkey_companion::view::{Screen, Step, StepId};
 use valetkey_companion::{Command, EntryName, InviteLink, KeyFile, KeyStore as _};
@@ -36,12 +38,11 @@ use valetkey_tests::program::Program;
 use valetkey_tests::tenant::{ALICE, Lifetimes, NextError};
 
 use crate::evidence::{Evidence, Log, NOTHING};
-use crate::search::{Kind, MARK_BYTES, Search, Secret};
+use crate::known::{ERROR_TEXT, secrets};
+use crate::search::{Kind, Search, Secret};
 
 /// Shorter than the agent's five minutes of caution: every call for a token is one that asks the provider.
 const ALWAYS_DUE: Lifetimes = Lifetimes { access: Some(60), refresh: None, id: None, refresh_in: None };
-/// What a provider might write into an error: a person's name, a policy's, an address.
-const ERROR_TEXT: &str = "the-providers-own-words-about-what-went-wrong";
 
 /// Shows J4, and of H14 that the companion keeps no token after the receipt, and L8's canary scan of this journey.
 #[tokio::test(flavor = "multi_thread")]
@@ -368,41 +369,4 @@ async fn refuse_next(world: &World, grant: &'static str) {
         ..NextError::default()
     };
     world.tenant.next_error(&refusal).await.unwrap();
-}
-
-/// All that is secret in this world.
-async fn secrets(world: &World, device: &Keys, agent: &Keys) -> Vec<Secret> {
-    let tenant = world.tenant.secrets().await.unwrap();
-    let tokens = tenant.access_tokens.iter().chain(&tenant.id_tokens);
-    let beginnings: BTreeSet<String> = tokens.map(|token| token[..MARK_BYTES].to_owned()).collect();
-    let mut secrets: Vec<Secret> = [
-        (Kind::Code, tenant.codes),
-        (Kind::Verifier, tenant.verifiers),
-        (Kind::AccessToken, tenant.access_tokens),
-        (Kind::RefreshToken, tenant.refresh_tokens),
-        (Kind::IdToken, tenant.id_tokens),
-        (Kind::AnyToken, beginnings.into_iter().collect()),
-        (Kind::Mail, tenant.mail),
-        (Kind::BrokerPassword, vec![AGENT_PASSWORD.into(), DEVICE_PASSWORD.into()]),
-        (Kind::ErrorText, vec![ERROR_TEXT.into()]),
-    ]
-    .into_iter()
-    .flat_map(|(kind, texts)| texts.into_iter().map(move |text| Secret { kind, bytes: text.into() }))
-    .collect();
-    for (kind, keys) in [(Kind::DeviceKey, device), (Kind::AgentKey, agent)] {
-        let json: Value = serde_json::from_str(keys.to_secret_json().expose()).unwrap();
-        let (sign, age) = (json["sign"]["d"].as_str().unwrap(), json["age"].as_str().unwrap());
-        let raw = URL_SAFE_NO_PAD.decode(sign).unwrap();
-        secrets.extend(
-            [sign.into(), raw, age.into(), age.to_lowercase().into()].map(|bytes| Secret { kind, bytes }),
-        );
-    }
-    let registry = std::fs::read(world.daemon.state_dir().join("registry.json")).unwrap();
-    let registry: Value = serde_json::from_slice(&registry).unwrap();
-    for invite in registry["invites"].as_array().unwrap() {
-        let text = invite["secret"].as_str().unwrap();
-        let raw = URL_SAFE_NO_PAD.decode(text).unwrap();
-        secrets.extend([text.into(), raw].map(|bytes| Secret { kind: Kind::Invite, bytes }));
-    }
-    secrets
 }
