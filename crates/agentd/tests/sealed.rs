@@ -307,6 +307,9 @@ fn keygen_seal_status_rotate_and_unseal_say_what_they_did() {
     assert_eq!(addresses(&home.json(&["accounts"])), [ANA]);
     let (code, message) = rotate(&home, &new, &old, &[]).error();
     assert!(code == "vault_key" && message.contains("run: valetkey-agent vault seal"), "{message}");
+    home.configure(&format!("[vault]\nkey_file = {:?}\n", new.display().to_string()));
+    assert_eq!(addresses(&home.json(&["accounts"])), [ANA]);
+    assert!(say(&["vault", "status"], &[]).contains("is not sealed"), "who only asks seals nothing");
     let audit = fs::read_to_string(home.state().join("audit/audit.jsonl")).unwrap();
     for event in ["vault_sealed", "vault_key_changed", "vault_unsealed"] {
         assert_eq!(audit.matches(&format!("\"{event}\"")).count(), 1, "{event}");
