@@ -301,53 +301,6 @@ async fn each_resource_gets_a_token_of_its_own_and_others_are_refused_without_as
     running.stop().await;
 }
 
-/// Shows H8 for a corrupt file, and of H4 that what was stored is loaded at start.
-#[tokio::test]
-async fn a_corrupt_file_is_set_aside_a_newer_one_left_alone_and_the_rest_goes_on() {
-    let world = World::new().await;
-    let running = world.run().await;
-    let _alices = world.connect(&running.agent, ALICE).await;
-    let _anas = world.connect(&running.agent, ANA).await;
-    let _carols = world.connect(&running.agent, CAROL).await;
-    running.stop().await;
-    let damaged = b"{\"ValetKey\": {\"format\": 1, \"acc";
-    put(&world.file(ALICE), damaged);
-    let mut newer = world.json(CAROL);
-    newer["ValetKey"]["format"] = 2.into();
-    newer["ValetKey"]["health_of_tomorrow"] = true.into();
-    let newer = newer.to_string();
-    put(&world.file(CAROL), newer.as_bytes());
-
-    let agent = world.open();
-
-    let troubles = agent.status().troubles;
-    assert_eq!(troubles.len(), 2, "{troubles:?}");
-    let aside = troubles.iter().find_map(|trouble| trouble.set_aside_as.clone()).unwrap();
-    assert_eq!(agent.state_dir().set_aside().read(&aside).unwrap().unwrap().as_slice(), damaged);
-    assert_eq!(std::fs::read(world.file(CAROL)).unwrap(), newer.as_bytes(), "untouched");
-    for user in [ALICE, CAROL] {
-        let failure = world.who(&agent, user).await.unwrap_err();
-        assert!(matches!(failure, TokenFailure::AuthRequired { never_connected: true, .. }));
-    }
-    assert_eq!(world.who(&agent, ANA).await.unwrap(), ANA.username, "loaded at start");
-    drop(agent);
-
-    let running = world.run().await;
-    let mut device = world.pair(&running.agent, CAROL).await;
-    device.hand_over(&world.sign_in(CAROL).await);
-    // Messages are taken in order: with the answer, the handoff before it has been dealt with.
-    device.hello();
-    let state = device.state(|_| true).await;
-    assert!(state.accounts.is_empty());
-    assert_eq!(std::fs::read(world.file(CAROL)).unwrap(), newer.as_bytes());
-    running.stop().await;
-}
-
-fn put(path: &std::path::Path, bytes: &[u8]) {
-    use std::io::Write as _;
-    std::fs::File::create(path).unwrap().write_all(bytes).unwrap();
-}
-
 /// Shows M13.
 #[tokio::test]
 async fn an_ambiguous_name_is_an_error_that_lists_the_matches() {

@@ -160,7 +160,7 @@ impl Wish {
 }
 
 async fn torture(wish: Wish) -> Result<ExitCode> {
-    let began = Instant::now();
+    let (began, commit) = (Instant::now(), report::commit());
     let scale = wish.scale;
     let mut rows = Vec::new();
     let mut done = |row: Row| {
@@ -212,7 +212,8 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
     println!("\n{}", report::closing(&rows));
     let failed = rows.is_empty() || rows.iter().any(|row| !row.failures.is_empty());
     if let Some(file) = &wish.rows {
-        Found { counts: scale.name.to_owned(), seconds: began.elapsed().as_secs(), rows }.save(file)?;
+        let (counts, seconds) = (scale.name.to_owned(), began.elapsed().as_secs());
+        Found { commit, counts, seconds, rows }.save(file)?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

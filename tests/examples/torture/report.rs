@@ -92,6 +92,7 @@ pub fn closing(rows: &[Row]) -> String {
 /// What one run found.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Found {
+    pub commit: String,
     pub counts: String,
     pub seconds: u64,
     pub rows: Vec<Row>,
@@ -108,20 +109,23 @@ impl Found {
 
 /// Writes the page of several runs that were made beside each other.
 pub fn write(page: &Path, runs: &[&Path]) -> Result<()> {
-    let mut found = Found { counts: String::new(), seconds: 0, rows: Vec::new() };
+    let mut found = Found { commit: String::new(), counts: String::new(), seconds: 0, rows: Vec::new() };
     for run in runs {
         let run: Found = serde_json::from_slice(&std::fs::read(run)?)?;
         ensure!(found.counts.is_empty() || found.counts == run.counts, "runs of different sizes");
+        if !found.commit.contains(&run.commit) {
+            let and = if found.commit.is_empty() { "" } else { " and " };
+            found.commit = format!("{}{and}{}", found.commit, run.commit);
+        }
         found.counts = run.counts;
         found.seconds = found.seconds.max(run.seconds);
         found.rows.extend(run.rows);
     }
-    let Found { counts, seconds, rows } = found;
+    let Found { commit, counts, seconds, rows } = found;
     let mut text = format!(
         "# Torture\n\nWritten by `cargo xtask torture`, not by hand. Each kind of check has a control: the same thing broken on \
-         purpose,\nwhich it has to catch. It stands with the first of its kind.\n\n- Date: {}\n- Commit: {}\n- Counts: {counts}\n- Took: {seconds} s\n- Result: {}\n",
+         purpose,\nwhich it has to catch. It stands with the first of its kind.\n\n- Date: {}\n- Commit: {commit}\n- Counts: {counts}\n- Took: {seconds} s\n- Result: {}\n",
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
-        commit(),
         closing(&rows)
     );
     for row in &rows {
@@ -151,7 +155,8 @@ fn put(file: &Path, bytes: &[u8]) -> Result<()> {
     Ok(std::fs::File::create(file)?.write_all(bytes)?)
 }
 
-fn commit() -> String {
+/// What is tried.
+pub fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output =
             Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
