@@ -60,6 +60,11 @@ impl TrayHost {
     }
 }
 
+/// While the app puts one menu in another's place, there is none at its path.
+const BETWEEN_MENUS: &str = "org.freedesktop.DBus.Error.UnknownMethod";
+/// Nothing on the bus tells when it is back.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
 struct Watcher {
     items: watch::Sender<Vec<Registered>>,
 }
@@ -157,8 +162,18 @@ impl Tray {
     }
 
     pub async fn entries(&self) -> Result<Vec<Entry>> {
-        let (_, (_, _, children)): (u32, Node) = self.menu.call("GetLayout", &ALL).await?;
-        children.into_iter().map(entry).collect()
+        let children = timeout(PATIENCE, async {
+            loop {
+                match self.menu.call::<_, _, (u32, Node)>("GetLayout", &ALL).await {
+                    Ok((_, (_, _, children))) => return anyhow::Ok(children),
+                    Err(zbus::Error::MethodError(name, ..)) if name == BETWEEN_MENUS => {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        });
+        children.await.context("the icon has no menu")??.into_iter().map(entry).collect()
     }
 
     /// The labels in order, separators left out.
