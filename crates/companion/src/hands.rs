@@ -315,34 +315,15 @@ async fn ended(task: Option<JoinHandle<()>>) {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-    use valetkey_handoff::{BrokerAccess, InviteSecret, Keys, Label, Terms};
+    use valetkey_handoff::Keys;
 
     use super::*;
     use crate::keystore::MemoryKeyStore;
-    use crate::samples::offer;
+    use crate::samples::{invite, offer};
     use crate::{Clock, Language, Way};
 
     fn read(name: &str) -> (String, Done) {
-        let invite = Invite {
-            name: Label::tidy(name),
-            agent: Keys::generate().public(),
-            broker: BrokerAccess {
-                url: "mqtts://mqtt.contoso.example".parse().unwrap(),
-                username: None,
-                password: None,
-            },
-            secret: InviteSecret::generate(),
-            expires_at: Timestamp::MAX,
-            terms: Terms {
-                email: None,
-                authority: "https://login.microsoftonline.com".into(),
-                graph: None,
-                tenant: "organizations".into(),
-                client_id: "11111111-1111-4111-8111-111111111111".into(),
-                capabilities: vec!["mail".into()],
-            },
-        };
+        let invite = invite(name, Keys::generate().public());
         let id = invite.id().to_string();
         let offer = Offer { id: id.clone(), agent: name.into(), ..offer() };
         (id, Done::InviteRead(Ok(Box::new((invite, offer)))))

@@ -133,34 +133,10 @@ impl TryFrom<String> for Agent {
 mod tests {
     use std::io::Write as _;
 
-    use jiff::Timestamp;
-    use valetkey_handoff::{BrokerAccess, InviteSecret, Keys, Label};
+    use valetkey_handoff::Keys;
 
     use super::*;
-
-    const CLIENT_ID: &str = "11111111-1111-4111-8111-111111111111";
-
-    fn invite(agent: PublicKeys) -> Invite {
-        Invite {
-            name: Label::tidy("Rocky"),
-            agent,
-            broker: BrokerAccess {
-                url: "mqtts://mqtt.contoso.example".parse().unwrap(),
-                username: None,
-                password: None,
-            },
-            secret: InviteSecret::generate(),
-            expires_at: Timestamp::MAX,
-            terms: Terms {
-                email: None,
-                authority: "https://login.microsoftonline.com".into(),
-                graph: None,
-                tenant: "organizations".into(),
-                client_id: CLIENT_ID.into(),
-                capabilities: vec!["mail".into()],
-            },
-        }
-    }
+    use crate::samples::invite;
 
     fn file(rules: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -170,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_file_that_somebody_names_can_forbid_more_and_never_allows_what_the_systems_forbids() {
-        let invite = invite(Keys::generate().public());
+        let invite = invite("Rocky", Keys::generate().public());
         let strict = file("brokers = [\"mqtt.fabrikam.example\"]");
         let right = file("brokers = [\"mqtt.contoso.example\"]");
         let open = file("");
@@ -205,14 +181,14 @@ mod tests {
         let agent = Keys::generate().public();
         let pinned = format!("agents = [\"{} {}\"]", agent.thumbprint(), agent.recipient());
         let policy = Policy::parse(&pinned).unwrap();
-        assert!(policy.allows(&invite(agent.clone())));
+        assert!(policy.allows(&invite("Rocky", agent.clone())));
         // A link with the right name and somebody else's key to decrypt with.
         let thief = Keys::generate().public().recipient();
         let mixed = serde_json::to_string(&agent).unwrap().replace(&agent.recipient(), &thief);
         let mixed: PublicKeys = serde_json::from_str(&mixed).unwrap();
         assert_eq!(mixed.thumbprint(), agent.thumbprint());
-        assert!(!policy.allows(&invite(mixed)));
-        assert!(!policy.allows(&invite(Keys::generate().public())));
+        assert!(!policy.allows(&invite("Rocky", mixed)));
+        assert!(!policy.allows(&invite("Rocky", Keys::generate().public())));
         // Half a pin is none.
         for half in [agent.thumbprint().to_string(), agent.recipient(), format!("{} ", agent.thumbprint())] {
             assert!(Policy::parse(&format!("agents = [\"{half}\"]")).is_err(), "{half}");

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use url::Url;
 use uuid::Uuid;
 use valetkey_entra::account::AccountId;
+use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Label, PublicKeys, Terms};
 
 use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 use crate::state::{
@@ -53,6 +54,29 @@ pub(crate) fn offer() -> Offer {
         login_host: "login.microsoftonline.com".into(),
         login_is_microsofts: true,
         replaces: None,
+    }
+}
+
+/// An invite for whoever opens it, to sign in at Microsoft.
+pub(crate) fn invite(name: &str, agent: PublicKeys) -> Invite {
+    Invite {
+        name: Label::tidy(name),
+        agent,
+        broker: BrokerAccess {
+            url: "mqtts://mqtt.contoso.example".parse().unwrap(),
+            username: None,
+            password: None,
+        },
+        secret: InviteSecret::generate(),
+        expires_at: Timestamp::MAX,
+        terms: Terms {
+            email: None,
+            authority: "https://login.microsoftonline.com".into(),
+            graph: None,
+            tenant: "organizations".into(),
+            client_id: "11111111-1111-4111-8111-111111111111".into(),
+            capabilities: vec!["mail".into()],
+        },
     }
 }
 
