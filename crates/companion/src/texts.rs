@@ -1,4 +1,4 @@
-//! The keys of every sentence a person sees. The words are in one file per language; a language is complete when it
+//! The keys of every sentence a person sees. The words are in one place per language; a language is complete when it
 //! compiles.
 
 use valetkey_checkup::Finding;
