@@ -1,7 +1,10 @@
 //! Takes out of a text what must not be sent to anybody: people's addresses, links of invites, and whatever looks like a
-//! token, a key or a password's hash. Names of servers stay: without them a report helps nobody.
+//! token, a key or a password's hash. Home directories lose their owner's name. Names of servers stay: without them a report
+//! helps nobody.
 //!
 //! What goes into a report holds no secret to begin with. This is the second net.
+
+mod homes;
 
 use std::collections::HashMap;
 
@@ -11,6 +14,10 @@ const SECRET_LETTERS: usize = 20;
 const HEX_LETTERS: usize = 32;
 /// How our own links begin.
 const LINK: &str = "valetkey://";
+/// They may stand in an address, and in places more often between other things.
+const OFTEN_SEPARATES: [char; 4] = ['/', '=', '?', '&'];
+/// RFC 5321, with its quotation marks.
+const MOST_LOCAL_LETTERS: usize = 64 + 2;
 /// What stands for something that was taken out.
 const REMOVED: &str = "[removed]";
 
@@ -57,7 +64,8 @@ impl Redactor {
             // In JSON with two backslashes for each.
             text = text.replace(home.as_str(), "~").replace(&home.replace('\\', r"\\"), "~");
         }
-        let mut text = self.without_local_parts(&without_links(&text));
+        let text = self.without_homes(&without_links(&text));
+        let mut text = self.without_local_parts(&text);
         for (name, number) in &self.names {
             text = without_word(&text, name, &pseudonym(*number));
         }
@@ -69,12 +77,27 @@ impl Redactor {
         *self.people.entry(who.to_lowercase()).or_insert(next)
     }
 
+    /// Whosever they are. What a directory is called by is kept apart from the names of people, who may be called the same.
+    fn without_homes(&mut self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(home) = homes::next(rest) {
+            out += &rest[..home.at];
+            match home.owner {
+                Some(owner) => out += &format!("~{}", pseudonym(self.number(&format!("~{owner}")))),
+                None => out += "~root",
+            }
+            rest = &rest[home.end..];
+        }
+        out + rest
+    }
+
     fn without_local_parts(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('@') {
             let (before, after) = (&rest[..at], &rest[at + 1..]);
-            let local = ending(before, is_of_local_part);
+            let local = local_part(before);
             let domain = beginning(after, is_of_domain);
             out += &before[..before.len() - local.len()];
             if local.is_empty() {
@@ -82,7 +105,10 @@ impl Redactor {
             } else {
                 // What ends a sentence is no part of a name.
                 let domain = domain.trim_end_matches(['.', '-']);
-                let number = self.number(&format!("{local}@{domain}"));
+                // The same person, with and without a quotation mark or a field's name before it.
+                let who = local.trim_matches(['"', '\\']).trim_start_matches('\'');
+                let who = who.rsplit(OFTEN_SEPARATES).next().unwrap_or_default();
+                let number = self.number(&format!("{who}@{domain}"));
                 out += &format!("{}@", pseudonym(number));
             }
             rest = after;
@@ -110,9 +136,31 @@ fn pseudonym(number: usize) -> String {
     format!("person-{number}")
 }
 
+/// All of an address before its `@`.
+fn local_part(before: &str) -> &str {
+    if let Some(quoted) = quoted_local_part(before) {
+        return quoted;
+    }
+    let whole = ending(before, is_of_local_part);
+    let token = ending(before, |c| !c.is_whitespace() && !"\"<>()".contains(c));
+    let is_place =
+        token.contains("://") || ["/", "~/", "./", "../"].iter().any(|start| token.starts_with(start));
+    if is_place { whole.rsplit(OFTEN_SEPARATES).next().unwrap_or_default() } else { whole }
+}
+
+/// `"ana maria"`, which RFC 5322 allows, too; in JSON with a backslash before each mark.
+fn quoted_local_part(before: &str) -> Option<&str> {
+    let inside = before.strip_suffix('"')?;
+    let inside = inside.strip_suffix('\\').unwrap_or(inside);
+    let opening = inside.rfind(['"', '\n']).filter(|at| inside[*at..].starts_with('"'))?;
+    let short = inside.len() - opening <= MOST_LOCAL_LETTERS;
+    let start = opening - usize::from(inside[..opening].ends_with('\\'));
+    short.then(|| &before[start..])
+}
+
+/// RFC 5322's atoms, and what words of every language are made of.
 fn is_of_local_part(c: char) -> bool {
-    // RFC 5322's atoms less what begins or separates other things, and what words of every language are made of.
-    ".!#$%&*+-^_`{|}~".contains(c) || is_of_word(c)
+    ".!#$%&'*+-/=?^_`{|}~\u{2019}".contains(c) || is_of_word(c)
 }
 
 fn is_of_domain(c: char) -> bool {
@@ -193,7 +241,29 @@ mod tests {
             "person-1@contoso.com waits; person-2@fabrikam.com too. \"person-1@Contoso.com\"!"
         );
         assert_eq!(redactor.redact("for ana@contoso.com"), "for person-1@contoso.com");
-        assert_eq!(redacted("zoë.o'neil+x@contoso.com"), "zoë.o'person-1@contoso.com");
+        for whole in [
+            "zoë.o'neil+x",
+            "o\u{2019}neil",
+            "a/b=c?d",
+            "\"ana maria\"",
+            "\\\"ana maria\\\"",
+            "user='ana",
+            "{a|b}^~`",
+        ] {
+            assert_eq!(
+                redacted(&format!("for {whole}@contoso.com.")),
+                "for person-1@contoso.com.",
+                "{whole}"
+            );
+        }
+        let mut redactor = Redactor::new();
+        for same in ["ana@contoso.com", "'ana@contoso.com", "user=ana@contoso.com", "\"ana\"@contoso.com"] {
+            assert_eq!(redactor.redact(same), "person-1@contoso.com", "{same}");
+        }
+        assert_eq!(
+            redacted("https://login.example/x?a=1&login_hint=ana@contoso.com, mqtts://ana@mqtt.example"),
+            "https://login.example/x?a=1&login_hint=person-1@contoso.com, mqtts://person-2@mqtt.example"
+        );
         assert_eq!(
             redacted("“jose\u{301}@contoso.com” → श्याम@contoso.com"),
             "“person-1@contoso.com” → person-2@contoso.com"
@@ -211,6 +281,11 @@ mod tests {
         assert_eq!(redactor.redact("ana maria at /home/ana/.local"), "person-2 at ~/.local");
         assert_eq!(redactor.redact("ana, not a banana"), "person-1, not a banana");
         assert_eq!(redactor.redact("ana@contoso.com"), "person-3@contoso.com");
+        let mut redactor = Redactor::new().with_home(Some("/home/ana".into()));
+        assert_eq!(
+            redactor.redact("/home/ana/x, /home/bob/x, /home/bob, /home/eve"),
+            "~/x, ~person-1/x, ~person-1, ~person-2"
+        );
         let mut redactor = Redactor::new().with_home(Some(r"C:\Users\ana".into()));
         assert_eq!(redactor.redact(r#"C:\Users\ana\x, "C:\\Users\\ana\\x""#), r#"~\x, "~\\x""#);
     }
@@ -261,6 +336,27 @@ mod tests {
             let address = format!("{local}@");
             prop_assert!(!text.contains(&address), "{}", text);
             prop_assert!(text.contains("@contoso.com"), "{}", text);
+        }
+
+        /// Whatever RFC 5322 allows in it, and more; a text that begins with a slash is a path.
+        #[test]
+        fn nothing_of_a_local_part_is_left_beside_what_stands_for_it(
+            local in "[a-z0-9!#$%&'*+=?^_`{|}\\-éßश][a-z0-9.!#$%&'*+=?^_`{|}/~\\-éßश\u{301}]{0,30}",
+            before in "[ \"<(,;:]",
+            after in "[ \">),;:]",
+        ) {
+            let text = redacted(&format!("is{before}{local}@contoso.com{after}is"));
+            prop_assert_eq!(text, format!("is{before}person-1@contoso.com{after}is"));
+        }
+
+        #[test]
+        fn no_homes_owner_is_left(
+            home in prop::sample::select(vec!["/home/", "/Users/", "/var/home/", "C:\\Users\\", "d:\\users\\", "C:\\\\Users\\\\"]),
+            owner in "[a-z][a-z0-9._-]{1,12}[a-z0-9]",
+            after in prop::sample::select(vec!["", "/x", "\\x", "\\\\x", ": no", "\"", ", and", "'"]),
+        ) {
+            let text = redacted(&format!("is \"{home}{owner}{after}"));
+            prop_assert_eq!(text, format!("is \"~person-1{after}"));
         }
     }
 }
