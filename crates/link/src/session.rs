@@ -17,6 +17,9 @@ pub(crate) trait Session: Send + Sized + 'static {
     fn open(plan: &Plan, proxy: Option<rumqttc::Proxy>) -> (Self::Requests, Self);
 
     /// Moves the connection on. It must not be cancelled and then polled again: a packet could be lost.
+    ///
+    /// The library gives a connection up when one ping was not answered before the next is due. On a slow line the ping waits
+    /// behind our own data, so that is turned off: a connection is dead when nothing at all is heard on it.
     fn poll(&mut self) -> impl Future<Output = Result<Signal, Problem>> + Send;
 }
 

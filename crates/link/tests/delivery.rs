@@ -3,11 +3,14 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
     BOTH, broker_of_ana, connect, down, message, persistent_broker, published, settings, subscribed, up, wait,
 };
 use valetkey_link::{Event, Link, Password, Retain, Version};
 use valetkey_tests::broker::{Broker, BrokerOptions};
+use valetkey_tests::fault_proxy::FaultProxy;
 
 async fn plain_broker() -> Broker {
     Broker::start(BrokerOptions::default()).await.unwrap()
@@ -48,6 +51,33 @@ async fn a_message_of_200_kib_crosses_in_both_versions() {
         link.ack(delivery);
         link.stop().await;
     }
+}
+
+/// A ping waits behind what is being sent, for longer than a keep-alive. What is acknowledged meanwhile is life enough; a
+/// connection that is given up here begins again from the first byte, and again.
+#[tokio::test]
+async fn a_slow_line_that_moves_is_not_given_up_for_a_late_answer_to_a_ping() {
+    const BITS_PER_SECOND: u32 = 32_000;
+    const PAYLOAD: usize = 4000;
+    let broker = plain_broker().await;
+    let both = [(Version::V5, 5), (Version::V311, 4)].map(async |(version, keep_alive)| {
+        let line = FaultProxy::start(broker.port()).await.unwrap();
+        let mut settings = settings(&broker, &format!("patient-{version:?}"));
+        settings.url.set_port(Some(line.port())).unwrap();
+        settings.version = version;
+        settings.keep_alive = Duration::from_secs(keep_alive);
+        let (link, mut events) = connect(settings).await;
+        line.slow_down(BITS_PER_SECOND);
+        // Three keep-alives' worth, which is no more than may be in flight at once.
+        let count = 3 * usize::try_from(keep_alive).unwrap();
+        let sent = (0..count).map(|_| link.publish("slow", vec![0; PAYLOAD], Retain::No).unwrap());
+        let last = sent.last().unwrap();
+        published(&mut events, last).await;
+        assert_eq!(line.connections(), 1, "{version:?}");
+        link.stop().await;
+    });
+    let [one, other] = both;
+    tokio::join!(one, other);
 }
 
 /// The listener is away, the broker is killed and started again, and the message is still there.

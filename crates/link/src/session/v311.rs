@@ -52,6 +52,7 @@ impl Session for V311 {
     }
 
     async fn poll(&mut self) -> Result<Signal, Problem> {
+        self.event_loop.state.await_pingresp = false;
         let event = self.event_loop.poll().await.map_err(|error| problem(&error, self.phase))?;
         Ok(match event {
             Event::Incoming(Packet::ConnAck(ack)) => {
