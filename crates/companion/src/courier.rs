@@ -1,7 +1,7 @@
 //! Carries between the outbox and the broker, and from the broker to the heart. It opens what the agent sends and decides
 //! nothing about it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use valetkey_link::{self as link, Clock, Link, PublishId, Retain};
 
 use crate::currency::Currency;
 use crate::keeper::Keeper;
-use crate::outbox::What;
+use crate::outbox::{Pending, What};
 use crate::problem::InviteProblem;
 use crate::shown::shown;
 use crate::state::{Account, Health, LinkProblem};
@@ -85,8 +85,7 @@ impl Courier {
     pub async fn run(mut self, mut events: link::Events, mut orders: mpsc::UnboundedReceiver<Order>) {
         let clock = self.clock.clone();
         loop {
-            let due =
-                if self.up { self.keeper.outbox().next_due(|jti| self.is_on_its_way(jti)) } else { None };
+            let due = if self.up { self.keeper.outbox().next_due(self.held()) } else { None };
             let timer = async {
                 match due {
                     // Looked at again meanwhile: the clock may have been put back.
@@ -164,14 +163,8 @@ impl Courier {
         if !self.up {
             return;
         }
-        let now = self.clock.now();
-        let enrolled = self.keeper.pairing().get().enrolled;
-        let due = self.keeper.outbox().due(now, |jti| self.is_on_its_way(jti));
+        let due = self.keeper.outbox().due(self.clock.now(), self.held());
         for pending in due {
-            // Until the agent knows this device, nobody but it may write to its inbox, and nobody would read it.
-            if !enrolled && !matches!(pending.what, What::Enroll { .. }) {
-                continue;
-            }
             match self.link.publish(pending.topic, pending.sealed, Retain::No) {
                 Ok(id) => {
                     self.in_flight.insert(id, pending.jti);
@@ -181,8 +174,14 @@ impl Courier {
         }
     }
 
-    fn is_on_its_way(&self, jti: Uuid) -> bool {
-        self.in_flight.values().any(|other| *other == jti)
+    /// What is not to be sent now. The link sends what is in flight again by itself; and until the agent knows this device,
+    /// nobody but it may write to its inbox, and nobody would read it.
+    fn held(&self) -> impl Fn(&Pending) -> bool + use<> {
+        let on_its_way: HashSet<Uuid> = self.in_flight.values().copied().collect();
+        let enrolled = self.keeper.pairing().get().enrolled;
+        move |pending| {
+            on_its_way.contains(&pending.jti) || !(enrolled || matches!(pending.what, What::Enroll { .. }))
+        }
     }
 
     /// An agent refuses an `enroll` whose invite is over, and cannot tell a device it does not know.
@@ -199,8 +198,11 @@ impl Courier {
 
     fn link_event(&mut self, event: link::Event) {
         match event {
-            link::Event::Up { .. } => {
+            link::Event::Up { session_present } => {
                 self.up = true;
+                if !session_present {
+                    self.keeper.outbox().begin_anew();
+                }
                 self.tell(Event::LinkUp);
             }
             link::Event::Down { problem, retry_in } => {

@@ -16,8 +16,9 @@ const SUFFIX: &str = "sealed.json";
 
 /// The first wait for a receipt: a round trip with a refresh at Microsoft takes two or three seconds.
 pub const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
-/// The longest: an agent that comes back announces itself, so this is only for a message that got lost.
-pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+/// The longest: an agent that comes back announces itself, so this is only for a message that got lost. Copies for an agent
+/// that is away for weeks must not fill the broker's queue either, which holds a thousand.
+pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(6);
 
 /// One sealed message that waits for its receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +76,25 @@ pub struct Outbox {
 struct Waiting {
     pending: Pending,
     attempts: u32,
-    next: Timestamp,
+    /// When it was sent last, or when the broker had it, if that was later.
+    sent: Option<Timestamp>,
+}
+
+impl Waiting {
+    fn new(pending: Pending) -> Self {
+        Self { pending, attempts: 0, sent: None }
+    }
+
+    fn due_at(&self) -> Timestamp {
+        let after =
+            |sent: Timestamp| sent.saturating_add(wait_after(self.attempts)).unwrap_or(Timestamp::MAX);
+        self.sent.map_or(Timestamp::MIN, after)
+    }
+
+    /// A clock that was put back tells nothing of how long it has waited.
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.due_at() <= now || self.sent.is_some_and(|sent| now < sent)
+    }
 }
 
 impl Outbox {
@@ -91,7 +110,7 @@ impl Outbox {
             }
             let text = durable::read_private(&path).ok().flatten();
             match text.and_then(|text| serde_json::from_str::<Pending>(&text).ok()) {
-                Some(pending) => waiting.push(Waiting { pending, attempts: 0, next: Timestamp::MIN }),
+                Some(pending) => waiting.push(Waiting::new(pending)),
                 None => tracing::warn!("a message in the outbox cannot be read and stays unsent"),
             }
         }
@@ -113,7 +132,7 @@ impl Outbox {
             .into_iter()
             .partition(|w| w.pending.what.is_overtaken_by(&pending.what));
         self.waiting = kept;
-        self.waiting.push(Waiting { pending, attempts: 0, next: Timestamp::MIN });
+        self.waiting.push(Waiting::new(pending));
         // The new one is safe; an old file that cannot be removed only costs a refusal.
         overtaken.iter().try_for_each(|old: &Waiting| durable::remove(&self.path(old.pending.jti)))
     }
@@ -143,39 +162,42 @@ impl Outbox {
         self.all().find(|pending| pending.what.account().is_some_and(|(_, number)| number == generation))
     }
 
-    /// Everything is due now: the connection or the agent is back.
+    /// Somebody is back who may have missed some of it: nothing waits longer than after its first try. What the broker has had
+    /// for less than that is let be: an answer may be on a slow line, and a copy would go before it.
     pub fn wake(&mut self) {
         for waiting in &mut self.waiting {
-            waiting.attempts = 0;
-            waiting.next = Timestamp::MIN;
+            waiting.attempts = waiting.attempts.min(1);
         }
     }
 
-    /// What is to be sent now, oldest first; each is then due again after its wait. What is `on_its_way` is let be, however
-    /// slow the line. A clock that was put back makes no wait longer than the longest.
-    pub fn due(&mut self, now: Timestamp, on_its_way: impl Fn(Uuid) -> bool) -> Vec<Pending> {
-        let latest = now.saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
-        let due = self.waiting.iter_mut().filter(|waiting| waiting.next <= now || waiting.next > latest);
-        due.filter(|waiting| !on_its_way(waiting.pending.jti))
-            .map(|waiting| {
-                waiting.attempts += 1;
-                waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
-                waiting.pending.clone()
-            })
-            .collect()
+    /// The broker knows nothing of us any more: everything is due now.
+    pub fn begin_anew(&mut self) {
+        for waiting in &mut self.waiting {
+            *waiting = Waiting::new(waiting.pending.clone());
+        }
+    }
+
+    /// What is to be sent now, oldest first; each is then due again after its wait. What is `held` is let be.
+    pub fn due(&mut self, now: Timestamp, held: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let due = self.waiting.iter_mut().filter(|waiting| waiting.is_due(now) && !held(&waiting.pending));
+        due.map(|waiting| {
+            waiting.attempts += 1;
+            waiting.sent = Some(now);
+            waiting.pending.clone()
+        })
+        .collect()
     }
 
     /// The broker has it: from now on the receipt may be waited for.
     pub fn delivered(&mut self, jti: Uuid, now: Timestamp) {
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.pending.jti == jti) {
-            waiting.next = now.saturating_add(wait_after(waiting.attempts)).unwrap_or(Timestamp::MAX);
+            waiting.sent = Some(now);
         }
     }
 
-    /// When something that is not `on_its_way` is due next.
-    pub fn next_due(&self, on_its_way: impl Fn(Uuid) -> bool) -> Option<Timestamp> {
-        let here = self.waiting.iter().filter(|waiting| !on_its_way(waiting.pending.jti));
-        here.map(|waiting| waiting.next).min()
+    /// When something that is not `held` is due next.
+    pub fn next_due(&self, held: impl Fn(&Pending) -> bool) -> Option<Timestamp> {
+        self.waiting.iter().filter(|waiting| !held(&waiting.pending)).map(Waiting::due_at).min()
     }
 
     fn path(&self, jti: Uuid) -> PathBuf {
@@ -194,7 +216,7 @@ mod tests {
         Pending { jti: Uuid::from_u128(generation.into()), topic: "t".into(), what, sealed_at: now(), sealed }
     }
 
-    fn nothing(_: Uuid) -> bool {
+    fn nothing(_: &Pending) -> bool {
         false
     }
 
@@ -225,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_sent_again_with_growing_waits_and_at_once_when_woken() {
+    fn it_is_sent_again_with_growing_waits_and_the_first_one_when_woken() {
         let dir = tempfile::tempdir().unwrap();
         let mut outbox = Outbox::open(dir.path()).unwrap();
         outbox.add(sign_in(1)).unwrap();
@@ -236,7 +258,21 @@ mod tests {
         assert_eq!(outbox.due(next, nothing).len(), 1);
         assert_eq!(outbox.next_due(nothing).unwrap(), next + FIRST_WAIT * 3);
         outbox.wake();
-        assert_eq!(outbox.due(next, nothing).len(), 1);
+        assert_eq!(outbox.due(next, nothing), [], "what was sent just now may be answered yet");
+        assert_eq!(outbox.next_due(nothing).unwrap(), next + FIRST_WAIT);
+        assert_eq!(outbox.due(next + FIRST_WAIT, nothing).len(), 1);
+        outbox.wake();
+        assert_eq!(outbox.next_due(nothing).unwrap(), next + FIRST_WAIT * 2, "woken again, and not at once");
+    }
+
+    #[test]
+    fn a_broker_that_has_forgotten_us_gets_everything_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(sign_in(1)).unwrap();
+        assert_eq!(outbox.due(now(), nothing).len(), 1);
+        outbox.begin_anew();
+        assert_eq!(outbox.due(now(), nothing).len(), 1);
     }
 
     #[test]
@@ -245,7 +281,7 @@ mod tests {
         let mut outbox = Outbox::open(dir.path()).unwrap();
         outbox.add(sign_in(1)).unwrap();
         let jti = outbox.due(now(), nothing)[0].jti;
-        let on_its_way = |one| one == jti;
+        let on_its_way = |pending: &Pending| pending.jti == jti;
         let later = now() + FIRST_WAIT * 5;
         assert_eq!((outbox.next_due(on_its_way), outbox.due(later, on_its_way)), (None, vec![]));
         outbox.delivered(jti, later);
