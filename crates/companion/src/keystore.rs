@@ -10,6 +10,7 @@ use valetkey_handoff::Thumbprint;
 mod file;
 mod memory;
 mod os;
+mod patient;
 
 pub use file::KeyFile;
 pub use memory::MemoryKeyStore;

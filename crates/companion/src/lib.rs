@@ -9,6 +9,7 @@ pub mod command;
 pub mod controller;
 mod courier;
 mod currency;
+mod device_keys;
 pub mod doctor;
 mod durable;
 mod hands;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use valetkey_entra::account::AccountId;
-use valetkey_entra::secret::Secret;
-use valetkey_handoff::{Invite, Keys, Presence, Sensitive, Thumbprint};
+use valetkey_handoff::{Invite, Keys, Presence, Sensitive};
 use valetkey_link::{Link, Password, Publish, Retain, Settings};
 
 use crate::controller::Options;
 use crate::courier::{Courier, Order, farewell};
+use crate::device_keys::{forget_keys, keys_of, keys_problem};
 use crate::held::{Held, NotHeld};
 use crate::keeper::Keeper;
-use crate::keystore::{EntryName, KeyStore, KeyStoreError};
+use crate::keystore::{EntryName, KeyStore};
 use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, NotifiedLapse, Pairing as Facts, PairingError, PairingFile, PinnedAccount};
 use crate::policy::Policies;
@@ -73,37 +73,6 @@ async fn take_up(options: &Options) -> Result<Option<Session>, KeysProblem> {
     })?;
     let keeper = Keeper::new(keys, file, outbox);
     Session::start(Arc::new(keeper), held, password, options).map(Some).map_err(|_| KeysProblem::Unreadable)
-}
-
-type Secrets = (Keys, Option<Sensitive<String>>);
-
-/// The keys of this device; what is still in the unnamed entry is moved to its own.
-async fn keys_of(device: &Thumbprint, store: &dyn KeyStore) -> Result<Secrets, KeysProblem> {
-    let open = |entry: &Secret| {
-        let opened = Entry::open(entry).filter(|(keys, _)| keys.thumbprint() == *device);
-        opened.ok_or(KeysProblem::Unreadable)
-    };
-    let own = EntryName::Device(device.clone());
-    if let Some(entry) = store.load(own.clone()).await.map_err(keys_problem)? {
-        return open(&entry);
-    }
-    let entry = store.load(EntryName::Unnamed).await.map_err(keys_problem)?;
-    let entry = entry.ok_or(KeysProblem::Unreadable)?;
-    let opened = open(&entry)?;
-    match store.store(own, entry).await {
-        Ok(()) => forget_keys(vec![EntryName::Unnamed], store).await,
-        Err(error) => tracing::warn!(%error, "the keys stay where they were for now"),
-    }
-    Ok(opened)
-}
-
-/// For entries that no pairing stands on any more. One that is left over is of no use to anybody.
-async fn forget_keys(names: Vec<EntryName>, store: &dyn KeyStore) {
-    for name in names {
-        if let Err(error) = store.delete(name).await {
-            tracing::warn!(%error, "keys that are not needed any more could not be removed from the keyring");
-        }
-    }
 }
 
 /// What is on this computer of a pairing that has ended.
@@ -308,14 +277,6 @@ fn in_the_way(error: &NotHeld) -> Problem {
     match not_held(error) {
         problem @ KeysProblem::InUse(_) => problem.into(),
         _ => Problem::CannotSave,
-    }
-}
-
-fn keys_problem(error: KeyStoreError) -> KeysProblem {
-    match error {
-        KeyStoreError::Locked => KeysProblem::Locked,
-        KeyStoreError::Unavailable => KeysProblem::Unavailable,
-        KeyStoreError::Unusable => KeysProblem::Unreadable,
     }
 }
 
