@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
@@ -223,7 +224,7 @@ async fn a_pasted_message_shows_who_asks_for_what_and_escape_declines() -> Resul
 /// The whole way by tray and browser: linked in the window, connected by a click in the tray's menu and a real Chromium,
 /// lapsed after a revocation with one notification, and well again after "Reconnect". Pictures land in `target/screens/`.
 ///
-/// Shows J1, J6, J7 (cancelling), H12; of J2 the tray and the system browser; of L8 that no code or token is in the app's log.
+/// Shows J1, J6, J7 (cancelling), H12; of H14 that the app listens only while somebody signs in; of J2 the tray and the system browser; of L8 that no code or token is in the app's log.
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Result<()> {
     let world = World::with_own_broker().await;
@@ -256,14 +257,20 @@ async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Re
     let mut app = App::start(&desktop, &[])?;
     let tray = desktop.tray_host.as_ref().unwrap().tray_of_start(2).await?;
     tray.first_line(|line| line == "Microsoft 365 isn't connected").await?;
+    app.listens_nowhere().await?;
     tray.click("Connect Microsoft 365").await?;
     let address = desktop.next_opened().await.with_context(|| app.log().unwrap_or_default())?;
     tray.first_line(|line| line.starts_with("Finish signing in")).await?;
+    // The browser comes back to this port, and to nothing else of the app's; before and after, nobody can reach it.
+    let back = address.query_pairs().find(|(name, _)| name == "redirect_uri").context("no way back")?.1;
+    let port = url::Url::parse(&back)?.port().context("no port")?;
+    assert_eq!(app.listens_at()?, BTreeSet::from([format!("tcp {port}")]));
     let page = browser.sign_in(address.as_str(), ALICE.username).await?;
     assert!(page.text.contains(ALICE.mail), "{}", page.text);
     tray.first_line(|line| line == connected).await?;
     serving.event("stored").await?;
     assert_eq!(world.graph_me(ALICE).await, 200);
+    app.listens_nowhere().await?;
     tray.click("Open Valet Key").await?;
     desktop.picture("Valet Key", "desktop-journey-4-connected").await?;
     desktop.close_window("Valet Key").await?;

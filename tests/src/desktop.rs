@@ -1,6 +1,7 @@
 //! A desktop of one's own: a screen nobody sees, a session bus, a keyring, a tray host and a browser shim, all private
 //! to one test, and the app running on it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub mod notifications;
 pub mod tray;
 pub mod window;
 
+use crate::process::listens_at;
 use crate::program::program;
 use keyring::Keyring;
 use notifications::Notifications;
@@ -307,6 +309,23 @@ impl App {
     pub fn command_line(&self) -> Result<String> {
         let id = self.process.id().context("the app has ended")?;
         Ok(std::fs::read_to_string(format!("/proc/{id}/cmdline"))?)
+    }
+
+    /// Where others can reach it.
+    pub fn listens_at(&self) -> Result<BTreeSet<String>> {
+        Ok(listens_at(self.process.id().context("the app has ended")?)?)
+    }
+
+    /// Waits until nobody can reach it any more.
+    pub async fn listens_nowhere(&self) -> Result<()> {
+        let closed = async {
+            while !self.listens_at()?.is_empty() {
+                tokio::time::sleep(POLL).await;
+            }
+            anyhow::Ok(())
+        };
+        let still = || format!("it still listens at {:?}", self.listens_at());
+        timeout(PATIENCE, closed).await.with_context(still)?
     }
 
     pub fn is_running(&mut self) -> Result<bool> {

@@ -139,7 +139,9 @@ pub enum Command {
     Accounts,
     /// Print an access token that is good now
     #[command(after_help = "Examples:\n  valetkey-agent token --account ana@contoso.com\n  \
-        valetkey-agent token --account ana@contoso.com --resource outlook --json")]
+        valetkey-agent token --account ana@contoso.com --resource outlook --json\n\n\
+        In an MCP client's mcp.json, with no credential in it:\n  \
+        \"headersHelper\": \"valetkey-agent token --account ana@contoso.com --resource workiq --headers\"")]
     Token {
         /// The address, or the id `accounts` prints; may be left out when there is only one
         #[arg(long)]
@@ -147,6 +149,9 @@ pub enum Command {
         /// graph, outlook or workiq
         #[arg(long, default_value = "graph")]
         resource: String,
+        /// Print the headers of a request instead, as MCP clients want them: {"Authorization": "Bearer …"}
+        #[arg(long)]
+        headers: bool,
     },
     /// Write a copy of a sign-in as an MSAL token cache, for one program that reads those
     #[command(

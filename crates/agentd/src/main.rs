@@ -30,7 +30,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 use valetkey_agentd::{config, problem};
 
@@ -143,8 +143,13 @@ async fn run(cli: Cli, keys: Keys, printer: Printer) -> Result<u8> {
             printer.answer(&ask(Question::RemoveDevice { id }).await?, show::device_removed)?;
         }
         Command::Accounts => printer.answer(&ask(Question::Accounts).await?, show::accounts)?,
-        Command::Token { account, resource } => {
-            printer.answer(&ask(Question::Token { account, resource }).await?, show::token)?;
+        Command::Token { account, resource, headers } => {
+            let token = ask(Question::Token { account, resource }).await?;
+            if headers {
+                printer.answer(&show::headers(&token)?, Value::to_string)?;
+            } else {
+                printer.answer(&token, show::token)?;
+            }
         }
         Command::Export { account, msal } => {
             let answer = ask(Question::Export { account }).await?;

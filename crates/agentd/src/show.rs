@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use qrcode::render::unicode::Dense1x2;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::problem::{LATER, OPERATOR, PERSON, Problem};
 
@@ -33,7 +33,7 @@ impl Printer {
 
     pub fn problem(self, problem: &Problem) {
         if self.json {
-            let _ = line(&format!("{:#}", serde_json::json!({ "error": problem })));
+            let _ = line(&format!("{:#}", json!({ "error": problem })));
         } else {
             let _ = writeln!(std::io::stderr(), "valetkey-agent: {}", plain(&problem.message, true));
         }
@@ -166,6 +166,13 @@ pub fn token(value: &Value) -> String {
     text(value, "access_token")
 }
 
+/// What a request says of itself with this token.
+pub fn headers(value: &Value) -> Result<Value> {
+    let token =
+        value["access_token"].as_str().context("the running agent is of another version; restart it")?;
+    Ok(json!({ "Authorization": format!("Bearer {token}") }))
+}
+
 pub fn device_removed(value: &Value) -> String {
     format!("{} is not paired any more. Its accounts stay until you remove them.", text(value, "name"))
 }
@@ -211,7 +218,6 @@ pub fn status(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_a_device_calls_an_account_cannot_command_the_terminal() {
