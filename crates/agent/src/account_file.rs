@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::cache::MsalCache;
+use valetkey_entra::capability::Capability;
 use valetkey_entra::cloud::{Authority, Tenant};
 use valetkey_entra::secret::Secret;
 use valetkey_handoff::{Digest, Thumbprint};
@@ -121,6 +122,17 @@ impl Facts {
     /// The generation of the sign-in in use.
     pub fn generation(&self) -> u64 {
         self.seen.get(&self.device).map_or(0, |seen| seen.generation)
+    }
+
+    /// The capabilities that this version knows.
+    pub(crate) fn known_capabilities(&self) -> Vec<Capability> {
+        self.capabilities.iter().filter_map(|id| id.parse().ok()).collect()
+    }
+
+    /// Those that a later version has stored and this one does not know.
+    pub(crate) fn unknown_capabilities(&self) -> Vec<&str> {
+        let unknown = |id: &&String| id.parse::<Capability>().is_err();
+        self.capabilities.iter().filter(unknown).map(String::as_str).collect()
     }
 
     /// Without what is secret, for keeping in memory.

@@ -159,10 +159,6 @@ impl Agent {
         }
         let vault = Arc::new(vault);
         let audit = Arc::new(Audit::start(Arc::clone(&dir), clock.clone()));
-        if dir.newly_sealed() {
-            tracing::info!("the vault is sealed with the given key from now on");
-            audit.record(Event::VaultSealed);
-        }
         let announcer = Arc::new(Announcer::with(Arc::clone(&audit)));
         let http = valetkey_entra::http::client()?;
         let tokens = Tokens::new(Arc::clone(&vault), Arc::clone(&announcer), clock.clone(), http);
@@ -325,6 +321,8 @@ impl Agent {
             problem: format!("nothing can be written to it: {problem}"),
             set_aside_as: None,
         }));
+        let live = self.0.vault.live();
+        troubles.extend(live.iter().filter_map(|facts| Trouble::of_a_later_version(facts)));
         let count = |health: Health| accounts.iter().filter(|account| account.health == health).count();
         Status {
             name: self.name().clone(),

@@ -56,7 +56,7 @@ pub enum AtRestError {
         "the change to or from this key was interrupted: it opens {opens}, and the other one of the two opens everything"
     )]
     HalfRotated { opens: PathBuf },
-    /// Nobody who had the key made it.
+    /// Nobody who had the key made it. Of `agent.json`: some of the rest is sealed.
     #[error("{path} is not sealed, and the vault is")]
     NotSealed { path: PathBuf },
     /// It was made with this key, and cut or changed since.
@@ -64,7 +64,7 @@ pub enum AtRestError {
     Damaged { path: PathBuf },
     #[error("{path} could not be sealed")]
     Unsealable { path: PathBuf },
-    /// Something to be done to a sealed vault, and this one is not.
+    /// A key was given, and this one is all in clear.
     #[error("the vault in {path} is not sealed")]
     VaultNotSealed { path: PathBuf },
     #[error("there is no agent in {path}")]

@@ -159,6 +159,20 @@ pub(crate) fn rotated(
     Ok((file, News::default()))
 }
 
+/// The same for an answer to the sign-in that a newer one was stored in the place of, and that goes on if the newer one
+/// fails.
+pub(crate) fn rotated_behind(
+    mut file: AccountFile,
+    presented: &Secret,
+    response: &TokenResponse,
+    now: Timestamp,
+) -> Result<(AccountFile, News), Misfit> {
+    let before = file.facts.replaced.take().filter(|_| response.refresh_token.is_some());
+    let (before, _) = rotated(*before.ok_or(Misfit::Superseded)?, presented, response, now)?;
+    file.facts.replaced = Some(Box::new(before));
+    Ok((file, News::default()))
+}
+
 /// Writes down whom the provider names, in the place of what the device said: by the address of the invite, which was
 /// confirmed to be theirs and is the name the operator knows, or as they sign in.
 pub(crate) fn named(file: &mut AccountFile, person: &Claims) {
@@ -234,6 +248,11 @@ impl Life {
         let wish = response.refresh_in.map(later);
         Self { expires_at, refresh_at: schedule::refresh_at(asked_at, expires_at, wish, jitter) }
     }
+}
+
+/// Whether it is the sign-in in use that was asked with.
+pub(crate) fn is_of(file: &AccountFile, presented: &Secret) -> bool {
+    presented_is_ours(file, presented).is_ok()
 }
 
 /// `Ok(true)`: it is the current one; `Ok(false)`: the one before.

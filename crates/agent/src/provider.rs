@@ -158,14 +158,13 @@ impl Tokens {
         flight
     }
 
-    /// A new sign-in was stored: forget what held the one before it back, and try it.
+    /// A new sign-in was stored: forget what held the one before it back, and try it. An answer to that one that is not on
+    /// disk yet is not forgotten: the new one may be refused.
     pub(crate) fn prove_new(&self, account: AccountId) {
         {
             let mut slots = self.0.slots();
             let slot = slots.entry(account).or_default();
-            slot.failures = 0;
-            slot.not_before = None;
-            slot.unsaved = None;
+            slot.let_go();
             slot.denied = denied::Denied::default();
         }
         self.prove(account);
@@ -188,13 +187,19 @@ impl Tokens {
         loop {
             let mut due = self.0.schedule();
             due.retain(|(_, left, _)| left.is_zero());
+            let mut failed = HashMap::new();
             for batch in due.chunks(AT_ONCE) {
-                let begun = batch
-                    .iter()
-                    .map(|&(account, _, resource)| self.start(account, Wanted { resource, how: How::Newer }));
+                let begun = batch.iter().map(|&(account, _, resource)| {
+                    self.start(account, Wanted { resource, how: How::Newer })
+                        .map(move |ended| (account, ended))
+                });
                 // What they come to is in the accounts' health.
-                if stop.run_until_cancelled(future::join_all(begun)).await.is_none() {
-                    return;
+                let Some(ended) = stop.run_until_cancelled(future::join_all(begun)).await else { return };
+                failed.extend(ended.into_iter().filter_map(|(account, ended)| Some((account, ended.err()?))));
+            }
+            for (account, _, _) in self.0.schedule().iter().filter(|(_, left, _)| left.is_zero()) {
+                if let Some(failure) = failed.get(account) {
+                    self.0.look_later(account, failure);
                 }
             }
             let next = self.0.schedule().into_iter().map(|(_, left, _)| left).min();
@@ -354,8 +359,8 @@ impl Inner {
                 if set_back(facts, now) {
                     left = Duration::ZERO;
                 }
-                let not_before = slot.and_then(|slot| slot.not_before);
-                let wait = not_before.map_or(Duration::ZERO, |at| self.clock.left(&at));
+                let waits = slot.into_iter().flat_map(|slot| [slot.not_before, slot.look_again]).flatten();
+                let wait = waits.map(|at| self.clock.left(&at)).max().unwrap_or_default();
                 (facts.account, left.max(wait), resource)
             })
             .collect()
@@ -386,3 +391,6 @@ impl Drop for Landing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

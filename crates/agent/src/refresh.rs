@@ -3,6 +3,7 @@
 //! An account's health is what its own refresh says: that of its first resource, without claims. What else callers ask for
 //! is theirs alone, however it ends.
 
+mod answer;
 mod identify;
 mod request;
 
@@ -11,47 +12,28 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use valetkey_entra::account::AccountId;
-use valetkey_entra::capability::{self, Misgrant, Resource};
-use valetkey_entra::id_token::Claims;
+use valetkey_entra::capability::Resource;
 use valetkey_entra::metadata::Metadata;
 use valetkey_entra::refusal::Reason;
 use valetkey_entra::secret::Secret;
 use valetkey_entra::token_endpoint::{TokenEndpoint, TokenResponse};
 
-use crate::account_file::{AccountFile, Facts};
+use crate::account_file::AccountFile;
 use crate::audit::Event;
 use crate::health::{BlockedBy, Outcome, Update};
-use crate::progress::{self, Life, Misfit, News, Refreshed};
+use crate::progress::{self, Misfit, News};
 use crate::provider::{Inner, primary};
 use crate::schedule;
 use crate::token::{AccessToken, TokenFailure};
 use crate::vault::{Change, VaultError};
-use identify::{Identified, Rejected};
+use answer::Saved;
+pub(crate) use answer::Unsaved;
 use request::{Refused, Request, Try, next_try};
 
 /// A bare `invalid_grant` may be another writer's rotation that has not reached the disk, or a hiccup of the provider's.
 const INVALID_GRANT_PAUSE: Duration = Duration::from_secs(2);
 /// Two writers that keep overtaking us are not chased for ever.
 const MAX_ATTEMPTS: usize = 6;
-
-/// An answer that is not on disk yet. Kept until it is, because the provider may not accept the older refresh token again.
-#[derive(Debug, Clone)]
-pub(crate) struct Unsaved {
-    resource: Resource,
-    /// It answers the account's own refresh, by which its health goes.
-    own: bool,
-    presented: Secret,
-    response: TokenResponse,
-    asked_at: Timestamp,
-    /// Who it is, found out at the first refresh of a sign-in.
-    person: Option<Claims>,
-}
-
-enum Saved {
-    Token(AccessToken),
-    /// A newer sign-in came in meanwhile.
-    Superseded,
-}
 
 impl Inner {
     /// Refreshes; the caller holds the account's turn.
@@ -154,124 +136,6 @@ impl Inner {
             .refresh(&request.client_id, refresh_token, &request.scopes, claims, now)
             .await
             .map_err(|error| Refused::of(&error))
-    }
-
-    /// Has an answer checked and on disk. Nothing is asked of the token endpoint here, so that it can be done again.
-    async fn take_in(
-        self: &Arc<Self>,
-        account: AccountId,
-        mut answer: Unsaved,
-    ) -> Result<Saved, TokenFailure> {
-        let file = match self.read(account).await {
-            Ok(Some(file)) => file,
-            Ok(None) => return Ok(Saved::Superseded),
-            Err(failure @ TokenFailure::Storage { .. }) => {
-                self.keep_unsaved(&account, answer);
-                self.back_off(&account, "storage", None);
-                return Err(failure);
-            }
-            Err(failure) => return Err(failure),
-        };
-        if !file.facts.is_proven() && answer.person.is_none() {
-            match self.identify(&file, answer).await? {
-                Identified::Right(identified) => answer = *identified,
-                Identified::Superseded => return Ok(Saved::Superseded),
-            }
-        }
-        match judge(&file.facts, &answer) {
-            Ok(()) => self.save(account, answer).await,
-            Err(misgrant) if file.facts.is_proven() => self.misgranted(account, answer, &misgrant).await,
-            Err(misgrant) => {
-                tracing::warn!(%account, beyond = ?misgrant.beyond, missing = ?misgrant.missing, "a new sign-in is not taken");
-                self.reject(account, answer, Rejected::for_misgrant(&misgrant)).await
-            }
-        }
-    }
-
-    /// Other permissions than were asked for: the refresh token goes on, and the access token is nobody's.
-    async fn misgranted(
-        self: &Arc<Self>,
-        account: AccountId,
-        answer: Unsaved,
-        misgrant: &Misgrant,
-    ) -> Result<Saved, TokenFailure> {
-        tracing::warn!(%account, resource = %answer.resource, beyond = ?misgrant.beyond, missing = ?misgrant.missing, "a token with other permissions than were asked for is not used");
-        let kept = {
-            let got = answer.clone();
-            self.change(account, move |file| {
-                progress::rotated(file, &got.presented, &got.response, got.asked_at)
-            })
-        };
-        match kept.await {
-            Ok(Ok(_)) => {}
-            Ok(Err(Misfit::Superseded | Misfit::OtherAccount)) => return Ok(Saved::Superseded),
-            Err(error) => return Err(self.unsaved(account, answer, &error)),
-        }
-        let current = answer.response.refresh_token.as_ref().unwrap_or(&answer.presented);
-        let asked = Asked { resource: answer.resource, own: answer.own };
-        match self.refused(account, asked, current, Rejected::for_misgrant(misgrant).outcome(), None).await {
-            Some(failure) => Err(failure),
-            None => Ok(Saved::Superseded),
-        }
-    }
-
-    /// Has the answer on disk, then in memory.
-    async fn save(self: &Arc<Self>, account: AccountId, answer: Unsaved) -> Result<Saved, TokenFailure> {
-        let jitter = rand::random();
-        let got = answer.clone();
-        let person = answer.person.clone();
-        let saved = self
-            .change(account, move |file| {
-                let got = Refreshed {
-                    resource: got.resource,
-                    presented: &got.presented,
-                    response: &got.response,
-                    asked_at: got.asked_at,
-                    jitter,
-                };
-                // A new sign-in came in since it was known whose this one is.
-                if !file.facts.is_proven() && person.is_none() {
-                    return Err(Misfit::Superseded);
-                }
-                let (mut file, news) = progress::worked(file, &got)?;
-                if let Some(person) = &person {
-                    progress::named(&mut file, person);
-                }
-                Ok((file, news))
-            })
-            .await;
-        match saved {
-            Ok(Ok(news)) => {
-                let life = Life::of(&answer.response, answer.asked_at, jitter);
-                let secret = answer.response.access_token.clone();
-                let token = AccessToken::new(secret, life.expires_at, life.refresh_at, &self.clock);
-                self.hold(&account, answer.resource, token.clone(), news.settled.is_some());
-                self.announcer.record(Event::Refreshed { account, resource: answer.resource });
-                self.tell(news);
-                Ok(Saved::Token(token))
-            }
-            Ok(Err(Misfit::Superseded)) => Ok(Saved::Superseded),
-            Ok(Err(Misfit::OtherAccount)) => {
-                if answer.person.is_some() {
-                    return self.reject(account, answer, Rejected::WRONG_ACCOUNT).await;
-                }
-                let reason = Rejected::WRONG_ACCOUNT.code.to_owned();
-                let outcome = Outcome::NeedsPerson { reason, claims: None };
-                match self.fail(account, &answer.presented, outcome, None).await {
-                    Some(failure) => Err(failure),
-                    None => Ok(Saved::Superseded),
-                }
-            }
-            Err(error) => Err(self.unsaved(account, answer, &error)),
-        }
-    }
-
-    /// The disk refused. The answer is kept, and nothing is asked before it is on disk.
-    fn unsaved(&self, account: AccountId, answer: Unsaved, error: &VaultError) -> TokenFailure {
-        tracing::error!(%account, %error, "a refreshed sign-in could not be saved; it is kept in memory and tried again");
-        self.keep_unsaved(&account, answer);
-        self.back_off(&account, "storage", None);
-        TokenFailure::Storage { problem: error.to_string() }
     }
 
     /// What a refusal is for whom. `None`: it was about a refresh token that has been replaced, and means nothing.
@@ -410,12 +274,6 @@ struct Asked {
     resource: Resource,
     /// The account's own refresh.
     own: bool,
-}
-
-/// Whether the token is for what its person agreed to. Capabilities that only a later version knows cannot be judged.
-fn judge(facts: &Facts, answer: &Unsaved) -> Result<(), Misgrant> {
-    let Ok(capabilities) = capability::parse(&facts.capabilities) else { return Ok(()) };
-    capability::judge_grant(answer.resource, &facts.authority.cloud, &capabilities, &answer.response.scope)
 }
 
 /// The failure that a blocked account answers with.

@@ -63,7 +63,6 @@ pub struct StateDir {
     vault: Folder,
     quarantine: Folder,
     key: Option<VaultKey>,
-    newly_sealed: bool,
     _lock: Lock,
 }
 
@@ -73,7 +72,7 @@ impl StateDir {
         Self::open_with(path, None)
     }
 
-    /// The same, sealed at rest with `key`. What is there unsealed is sealed before this returns.
+    /// The same, sealed at rest with `key`. What is there in clear is refused: only [`crate::at_rest::seal`] seals it.
     pub fn open_with(path: impl AsRef<Path>, key: Option<VaultKey>) -> Result<Self, StateDirError> {
         let root = Folder::open(path.as_ref())?;
         let lock = root.lock(LOCK)?;
@@ -82,9 +81,9 @@ impl StateDir {
         for folder in [&root, &vault, &quarantine] {
             folder.clear_left_over()?;
         }
-        let mut dir = Self { root, vault, quarantine, key, newly_sealed: false, _lock: lock };
+        let dir = Self { root, vault, quarantine, key, _lock: lock };
         if let Some(key) = &dir.key {
-            dir.newly_sealed = at_rest::begin(dir.files(), key)?;
+            at_rest::begin(dir.files(), key)?;
         }
         Ok(dir)
     }
@@ -92,11 +91,6 @@ impl StateDir {
     /// Whether what is written here is sealed.
     pub fn is_sealed(&self) -> bool {
         self.key.is_some()
-    }
-
-    /// Whether there was something here that opening it has sealed.
-    pub(crate) fn newly_sealed(&self) -> bool {
-        self.newly_sealed
     }
 
     pub(crate) fn files(&self) -> at_rest::Files<'_> {

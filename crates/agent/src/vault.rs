@@ -64,6 +64,22 @@ pub struct Trouble {
     pub set_aside_as: Option<String>,
 }
 
+impl Trouble {
+    /// The account was stored by a later version, with something in it that this one cannot judge.
+    pub(crate) fn of_a_later_version(facts: &Facts) -> Option<Self> {
+        let unknown = facts.unknown_capabilities();
+        (!unknown.is_empty()).then(|| Self {
+            file: file_name(&facts.account),
+            problem: format!(
+                "it was connected for {}, which this version does not know, and what Microsoft allows for that is refused; \
+                 install the later version again",
+                unknown.join(", ")
+            ),
+            set_aside_as: None,
+        })
+    }
+}
+
 /// What a change to an account comes to.
 #[derive(Debug)]
 pub enum Change<T> {

@@ -84,6 +84,46 @@ async fn with_a_full_disk() {
     running.stop().await;
     a_first_answer_waits_for_the_disk(free).await;
     an_ended_sign_in_is_not_asked_about_all_the_time(free).await;
+    a_refused_sign_in_takes_nothing_away_that_waits_for_the_disk(free).await;
+}
+
+/// Somebody brings a sign-in that does not work, just when the refresh token of the one that does is in memory only.
+async fn a_refused_sign_in_takes_nothing_away_that_waits_for_the_disk(free: Rlimit) {
+    let world = World::new().await;
+    world.tenant.reuse(Reuse::Strict).await.unwrap();
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    let before = world.json(ALICE);
+    let refreshes = world.refreshes().await;
+    let mut worthless = world.sign_in(ALICE).await;
+    let mut cache: serde_json::Value = serde_json::from_str(worthless.cache.expose()).unwrap();
+    for entry in cache["RefreshToken"].as_object_mut().unwrap().values_mut() {
+        entry["secret"] = "worthless".into();
+    }
+    worthless.cache = cache.to_string().into();
+
+    setrlimit(Limit::Fsize, Rlimit { current: Some(0), maximum: free.maximum }).unwrap();
+    // The waits grow, so that it is not saved in the moment between the disk's recovery and the handoff.
+    for attempt in 1..=6 {
+        advance(Duration::from_secs(2 * 3600)).await;
+        within("it is tried", async {
+            while world.who(&running.agent, ALICE).await.unwrap_err().code() != "unavailable" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(world.refreshes().await, refreshes + 1, "attempt {attempt}");
+    }
+    assert_eq!(world.json(ALICE), before);
+    setrlimit(Limit::Fsize, free).unwrap();
+    device.hand_over(&worthless);
+
+    let receipt = device.receipt().await;
+    assert!(matches!(receipt.outcome, Outcome::Refused { .. }), "{receipt:?}");
+    advance(Duration::from_secs(3600)).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(running.agent.accounts()[0].health, Health::Connected);
+    running.stop().await;
 }
 
 /// That it is over cannot be written down. Microsoft is left alone all the same, and its person is told once it can be.

@@ -1,13 +1,19 @@
-//! What is in the vault at a start: damaged, missing, of an earlier or a later version.
+//! The vault's files: when they are written, and what is made at a start of damaged and missing ones and those of an earlier
+//! or a later version.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use support::{World, advance};
-use valetkey_agent::TokenFailure;
+use support::{World, advance, id, within};
+use valetkey_agent::{BlockedBy, Health, TokenFailure};
 use valetkey_tests::tenant::{ALICE, ANA, CAROL};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Shows H8 for a corrupt file, and of H4 that what was stored is loaded at start.
 #[tokio::test]
@@ -95,4 +101,128 @@ async fn a_file_of_an_earlier_version_is_opened_and_brought_up_to_date() {
     assert_eq!(agent.status().troubles.len(), 0);
     assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
     assert!(world.json(ALICE)["ValetKey"]["admitted"].is_string());
+}
+
+/// Every file with sign-ins or keys in it, and the folder of the accounts, in which a temporary one leaves its trace: which
+/// file it is, and when it or what is known of it was last changed.
+fn stamps(world: &World) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64)> {
+    let vault = world.state_dir().join("vault");
+    let accounts = std::fs::read_dir(&vault).unwrap().map(|entry| entry.unwrap().path());
+    let keys = ["agent.json", "registry.json"].map(|name| world.state_dir().join(name));
+    let stamp = |path: PathBuf| {
+        let facts = std::fs::metadata(&path).unwrap();
+        (path, (facts.ino(), facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec()))
+    };
+    accounts.chain(keys).chain([vault.clone()]).map(stamp).collect()
+}
+
+/// Shows of H5 that an unchanged cache causes no write, and that a silent refresh rotates the file.
+#[tokio::test]
+async fn serving_stopping_starting_and_looking_at_what_is_due_write_nothing_and_a_refresh_replaces_the_file()
+{
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    let (before, refreshes) = (stamps(&world), world.refreshes().await);
+
+    for _ in 0..10 {
+        assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    }
+    assert_eq!(stamps(&world), before, "served from memory");
+    for _ in 0..20 {
+        // It looks at the clock every half minute.
+        advance(Duration::from_secs(31)).await;
+        device.hello();
+        device.state(|_| true).await;
+    }
+    assert_eq!(stamps(&world), before, "nothing was due");
+    running.stop().await;
+    assert_eq!(stamps(&world), before, "stopped");
+
+    let agent = world.open();
+    assert_eq!(stamps(&world), before, "started");
+    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
+    drop(agent);
+    let running = world.run().await;
+    device.hello();
+    device.state(|state| state.accounts.len() == 1).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(stamps(&world), before, "served from the file");
+    assert_eq!(world.refreshes().await, refreshes);
+
+    // The same look, an hour later.
+    advance(HOUR).await;
+    within("the file is replaced", async {
+        while stamps(&world)[&world.file(ALICE)] == before[&world.file(ALICE)] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let after = stamps(&world);
+    assert_ne!(after[&world.file(ALICE)].0, before[&world.file(ALICE)].0, "another file in its place");
+    for keys in ["agent.json", "registry.json"].map(|name| world.state_dir().join(name)) {
+        assert_eq!(after[&keys], before[&keys], "{}", keys.display());
+    }
+    assert_eq!(world.refreshes().await, refreshes + 1);
+    running.stop().await;
+}
+
+/// After a downgrade: what the other capability stands for, nobody here can say.
+///
+/// Shows of M14 that what a later version has written is neither lost nor taken for something else.
+#[tokio::test]
+async fn a_capability_of_a_later_version_lets_through_no_permission_that_this_one_does_not_know() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let _device = world.connect(&running.agent, ALICE).await;
+    running.stop().await;
+    let mut later = world.json(ALICE);
+    later["ValetKey"]["capabilities"].as_array_mut().unwrap().push("files".into());
+    put(&world.file(ALICE), later.to_string().as_bytes());
+    advance(2 * HOUR).await;
+
+    // What was asked for by capabilities that are known is served.
+    let agent = world.open();
+    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
+    let troubles = agent.status().troubles;
+    assert_eq!((troubles.len(), &*troubles[0].file), (1, &*format!("{}.json", id(ALICE))), "{troubles:?}");
+    assert!(troubles[0].problem.contains("files") && troubles[0].set_aside_as.is_none(), "{troubles:?}");
+
+    world.tenant.granted(ALICE, &["Files.Read"], &[]).await.unwrap();
+    advance(2 * HOUR).await;
+    let failure = world.who(&agent, ALICE).await.unwrap_err();
+    let blocked = TokenFailure::Blocked { by: BlockedBy::Operator, reason: "granted-more".to_owned() };
+    assert_eq!(failure, blocked);
+    assert_eq!(agent.accounts()[0].health, Health::Blocked);
+    let kept = world.json(ALICE);
+    assert_eq!(kept["ValetKey"]["capabilities"], later["ValetKey"]["capabilities"]);
+    assert_eq!(kept["RefreshToken"].as_object().unwrap().len(), 1, "nothing is lost by it");
+    drop(agent);
+
+    // One that has not been tried yet is no exception.
+    let mut untried = kept.clone();
+    let ours = untried["ValetKey"].as_object_mut().unwrap();
+    ours.remove("refreshed_at").unwrap();
+    for seen in ours["seen"].as_object_mut().unwrap().values_mut() {
+        seen["verdict"] = serde_json::json!({ "result": "pending" });
+    }
+    put(&world.file(ALICE), untried.to_string().as_bytes());
+    let agent = world.open();
+    advance(2 * HOUR).await;
+    world.who(&agent, ALICE).await.unwrap_err();
+    assert_eq!(world.json(ALICE)["RefreshToken"].as_object().unwrap().len(), 1, "nothing is lost by it");
+    drop(agent);
+
+    // The later version is back, as far as this one can tell.
+    world.tenant.granted(ALICE, &[], &[]).await.unwrap();
+    let running = world.run().await;
+    advance(2 * HOUR).await;
+    within("it works again", async {
+        while running.agent.accounts()[0].health != Health::Connected {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
 }

@@ -85,7 +85,7 @@ impl Asker {
     fn desk(&self) -> Result<Desk> {
         self.check_there_is_an_agent()?;
         let config = Config::load(&self.config_file, self.broker.clone())?;
-        let agent: Agent = setup::open_agent_as_it_is(&self.state_dir, &config, &self.keys)?;
+        let agent: Agent = setup::open_agent(&self.state_dir, &config, &self.keys)?;
         let accounts = setup::accounts(&agent, &config, None)?;
         Ok(Desk { agent, config, accounts })
     }

@@ -69,7 +69,7 @@ pub enum VaultCommand {
     /// Write everything in clear again
     #[command(
         after_help = "Example:\n  valetkey-agent vault unseal --vault-key-fd 3 3</etc/valetkey/vault-key\n\n\
-        Take the key out of the service's configuration as well: a start with a key seals the vault again."
+        Take the key out of the service's configuration as well: with one, the agent does not start on a vault in clear."
     )]
     Unseal,
     /// Seal everything with a new key instead of the present one; may be interrupted at any moment

@@ -21,6 +21,8 @@ use valetkey_link::Settings;
 
 use crate::problem::Problem;
 
+mod words;
+
 /// What `init` writes; every key is in it, with its meaning.
 pub const TEMPLATE: &str = include_str!("agent.toml");
 
@@ -49,6 +51,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VaultConfig {
+    /// Without a key nothing is opened or made.
+    pub sealed: bool,
     pub key_file: Option<PathBuf>,
 }
 
@@ -194,7 +198,8 @@ impl Config {
     }
 
     pub fn parse(text: &str, broker: Option<Url>) -> Result<Self, Problem> {
-        let mut config: Self = toml::from_str(text).map_err(Problem::configuration)?;
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| Problem::configuration(words::plain(text, &error)))?;
         if let Some(url) = broker {
             config.use_broker(url);
         }
@@ -291,6 +296,18 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
     let number: u64 = number.parse().with_context(|| format!("`{text}` is not a duration"))?;
     let total = number.checked_mul(seconds).filter(|total| *total > 0);
     total.map(Duration::from_secs).with_context(|| format!("`{text}` is out of range"))
+}
+
+/// Whether an address means the machine that asks for it.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let named = host == "localhost" || host.ends_with(".localhost");
+    named
+        || host.parse::<IpAddr>().is_ok_and(|address| {
+            let address = address.to_canonical();
+            address.is_loopback() || address.is_unspecified()
+        })
 }
 
 #[cfg(test)]

@@ -36,12 +36,10 @@ impl Problem {
 
     /// The state directory is another user's: what to run instead, word for word.
     pub fn not_yours(state_dir: &Path, owner: u32) -> Self {
-        let command: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         let dir = state_dir.display();
-        let message = format!(
-            "{dir} belongs to user {owner}, not to you; run: sudo -u '#{owner}' {}",
-            command.join(" ")
-        );
+        let message =
+            format!("{dir} belongs to user {owner}, not to you; run: {}", as_owner(words, state_dir, owner));
         Self::new("state_dir", message)
     }
 
@@ -110,9 +108,16 @@ impl From<&AtRestError> for Problem {
             AtRestError::HalfRotated { .. } => {
                 "; give that one, or run valetkey-agent vault rotate again with both. Nothing was changed"
             }
+            AtRestError::NotSealed { path } if path.ends_with("agent.json") => {
+                ": sealing or unsealing was interrupted, or somebody put it there. In the first case run valetkey-agent vault \
+                 seal or valetkey-agent vault unseal once more, in the second put a backup back. Nothing was changed"
+            }
             AtRestError::NotSealed { .. } => "; if you put it there, run: valetkey-agent vault seal",
             AtRestError::Damaged { .. } => "; put a copy back",
-            AtRestError::VaultNotSealed { .. } => "; run: valetkey-agent vault seal",
+            AtRestError::VaultNotSealed { .. } => {
+                ", and there is a key for it. If you have never sealed it, run: valetkey-agent vault seal. If you have, these are \
+                 not your files: put a backup back. Nothing was changed"
+            }
             AtRestError::NoAgent { .. } => "; make one with: valetkey-agent init",
             AtRestError::SameKey => "; make another one with: valetkey-agent vault keygen",
             _ => "",
@@ -149,8 +154,21 @@ impl From<AgentError> for Problem {
     }
 }
 
+/// The same command for `sudo`, which changes the home, and with it the directory that is meant without being said.
+fn as_owner(words: impl Iterator<Item = String>, state_dir: &Path, owner: u32) -> String {
+    const STATE_DIR: &str = "--state-dir";
+    let mut words: Vec<String> = words.collect();
+    let says_it = |word: &String| {
+        word == STATE_DIR || word.strip_prefix(STATE_DIR).is_some_and(|rest| rest.starts_with('='))
+    };
+    if !words.is_empty() && !words.iter().any(says_it) {
+        words.splice(1..1, [STATE_DIR.to_owned(), state_dir.to_string_lossy().into_owned()]);
+    }
+    words.iter().fold(format!("sudo -u '#{owner}'"), |command, word| format!("{command} {}", quoted(word)))
+}
+
 /// As one word of a shell.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -174,6 +192,18 @@ mod tests {
         assert_eq!(exit(TokenFailure::NoLicence), OPERATOR);
         assert_eq!(exit(TokenFailure::Unavailable { reason, retry_at: None }), LATER);
         assert_eq!(exit(TokenFailure::Storage { problem: "full".into() }), LATER);
+    }
+
+    #[test]
+    fn whoever_runs_it_as_its_owner_means_the_same_directory() {
+        let command =
+            |words: &[&str]| as_owner(words.iter().map(ToString::to_string), Path::new("/srv/a b"), 7);
+        assert_eq!(command(&["agent", "status"]), "sudo -u '#7' agent --state-dir '/srv/a b' status");
+        assert_eq!(
+            command(&["agent", "token", "--state-dir", "a b"]),
+            "sudo -u '#7' agent token --state-dir 'a b'"
+        );
+        assert_eq!(command(&["agent", "--state-dir=x", "status"]), "sudo -u '#7' agent --state-dir=x status");
     }
 
     #[test]

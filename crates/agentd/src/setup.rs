@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use valetkey_agent::{Agent, AgentOptions, BrokerAccounts, SharedAccess, VaultKey, at_rest};
+use valetkey_agent::{Agent, AgentOptions, BrokerAccounts, SharedAccess};
 use valetkey_handoff::{BrokerAccess, Sensitive};
 use valetkey_link::{ClientCertificate, Password, Settings};
 
@@ -20,17 +20,7 @@ use crate::vault_key::Keys;
 const CLIENT_ID: &str = "broker-client-id";
 
 pub fn open_agent(state_dir: &Path, config: &Config, keys: &Keys) -> Result<Agent> {
-    open(state_dir, config, keys.present(config, state_dir)?)
-}
-
-/// For somebody who only asks: a vault that is not sealed stays so, though there is a key for it.
-pub fn open_agent_as_it_is(state_dir: &Path, config: &Config, keys: &Keys) -> Result<Agent> {
-    let key = keys.present(config, state_dir)?;
-    let look = at_rest::look(state_dir, None).map_err(Problem::from)?;
-    open(state_dir, config, key.filter(|_| look.sealed || !look.astray.is_empty()))
-}
-
-fn open(state_dir: &Path, config: &Config, vault_key: Option<VaultKey>) -> Result<Agent> {
+    let vault_key = keys.present(config, state_dir)?;
     let name = config.label().map_err(Problem::configuration)?;
     Ok(Agent::open(AgentOptions { name: Some(name), vault_key, ..AgentOptions::new(state_dir) })?)
 }

@@ -17,9 +17,13 @@ use crate::cli::VaultCommand;
 use crate::config::Config;
 use crate::problem::{OPERATOR, Problem};
 use crate::show::{self, Printer, plain};
+use crate::vault_key;
 
 pub fn run(command: VaultCommand, asker: &Asker, printer: Printer) -> Result<u8> {
     if let VaultCommand::Keygen { out } = command {
+        if let Some(out) = &out {
+            vault_key::check_outside("--out", out, &asker.state_dir)?;
+        }
         return keygen(out.as_deref(), printer).map(|()| 0);
     }
     asker.check_there_is_an_agent()?;
@@ -146,7 +150,7 @@ fn sealed(value: &Value) -> String {
 fn unsealed(value: &Value) -> String {
     told(
         value,
-        "Everything is in clear again. A start with a key would seal it again.",
+        "Everything is in clear again. Take the key out of the service's configuration: with one the agent does not start.",
         "The vault is not sealed.",
     )
 }

@@ -52,7 +52,9 @@ impl Keys {
         if let Some(credential) = credential(CREDENTIAL) {
             return from_file(&credential).map(Some);
         }
-        let Some(path) = &config.vault.key_file else { return Ok(None) };
+        let Some(path) = &config.vault.key_file else {
+            return if config.vault.sealed { Err(missing()) } else { Ok(None) };
+        };
         check_place(path, state_dir)?;
         from_file(path).map(Some)
     }
@@ -75,8 +77,32 @@ fn problem(message: impl std::fmt::Display) -> Problem {
 }
 
 fn credential(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty())?;
-    Some(Path::new(&folder).join(name)).filter(|path| path.exists())
+    // One that cannot be looked at is found, and then said to be unreadable.
+    Some(credentials()?.join(name)).filter(|path| !matches!(path.try_exists(), Ok(false)))
+}
+
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+}
+
+/// The configuration wants a key, and there is none. A name with a slip in it is seen here.
+fn missing() -> Problem {
+    let listed = credentials().and_then(|folder| fs::read_dir(folder).ok());
+    let mut names: Vec<_> = listed
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let found = match names.as_slice() {
+        [] => String::new(),
+        names => format!(". The credentials that there are: {}", names.join(", ")),
+    };
+    problem(format!(
+        "sealed = true under [vault] in agent.toml, and no key was given: not with --vault-key-fd, not as systemd's credential \
+         {CREDENTIAL}, not by key_file{found}"
+    ))
 }
 
 fn from_descriptor(flag: &str, number: u16) -> Result<VaultKey, Problem> {
@@ -164,15 +190,22 @@ fn copy_of(_number: i32) -> io::Result<File> {
 }
 
 /// A key beside what it opens protects nothing.
-fn check_place(path: &Path, state_dir: &Path) -> Result<(), Problem> {
-    let shown = path.display();
-    if let (Ok(path), Ok(dir)) = (path.canonicalize(), state_dir.canonicalize())
-        && path.starts_with(&dir)
-    {
-        return Err(problem(format!(
-            "key_file = {shown} lies in the state directory: whoever takes that would have both. Move it elsewhere"
-        )));
+pub fn check_outside(what: &str, path: &Path, state_dir: &Path) -> Result<(), Problem> {
+    // What is yet to be made has a folder.
+    let folder = || path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let there = path.canonicalize().or_else(|_| folder().canonicalize());
+    match (there, state_dir.canonicalize()) {
+        (Ok(there), Ok(dir)) if there.starts_with(&dir) => Err(problem(format!(
+            "{what} {} lies in the state directory: whoever takes that would have both. Give the key another place",
+            path.display()
+        ))),
+        _ => Ok(()),
     }
+}
+
+fn check_place(path: &Path, state_dir: &Path) -> Result<(), Problem> {
+    check_outside("key_file =", path, state_dir)?;
+    let shown = path.display();
     match fs::metadata(path) {
         Ok(facts) if facts.permissions().mode() & EVERYBODY != 0 => {
             Err(problem(format!("everybody can get at the vault's key; run: chmod o-rwx {shown}")))

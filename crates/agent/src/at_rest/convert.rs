@@ -3,6 +3,8 @@
 //!
 //! - **Sealing**: everything else, then `agent.json`. **Unsealing**: `agent.json`, then everything else. A sealed
 //!   `agent.json` thus means that all is sealed, and whoever finds it unsealed can do either again.
+//! - Only [`seal`] makes something sealed of what is in clear, because somebody who has the key said so. A start with the key
+//!   refuses it ([`begin`]): anybody who can write to the directory could have put it there, and be served from it.
 //! - **Changing the key**: everything else to both keys; `agent.json` to the new one; everything else to the new one. Before the
 //!   middle step the old key opens everything, after it the new one does, and a start finishes what is left.
 
@@ -107,13 +109,13 @@ pub fn look(path: &Path, key: Option<&VaultKey>) -> Result<Look, StateDirError> 
     Files { root: &root, vault: &vault, quarantine: &quarantine }.look(key)
 }
 
-/// For a vault that is opened with `key`: sealed from now on, and what a conversion left undone is done. Tells whether it
-/// was not sealed before.
-pub(crate) fn begin(files: Files<'_>, key: &VaultKey) -> Result<bool, StateDirError> {
-    let agent = files.root.read(identity::FILE)?;
-    if !agent.as_ref().is_some_and(|agent| is_sealed(agent)) {
-        files.seal(key)?;
-        return Ok(agent.is_some());
+/// For a directory that is opened with `key`: nothing that counts is in clear there, and what a change of keys left undone
+/// is done. With no agent in it yet, it is sealed from its first file on.
+pub(crate) fn begin(files: Files<'_>, key: &VaultKey) -> Result<(), StateDirError> {
+    match files.root.read(identity::FILE)? {
+        None => return files.refuse_clear(),
+        Some(agent) if !is_sealed(&agent) => return Err(files.not_sealed()?.into()),
+        Some(_) => {}
     }
     files.agent_opens_with(key)?;
     let mut left = Vec::new();
@@ -121,7 +123,7 @@ pub(crate) fn begin(files: Files<'_>, key: &VaultKey) -> Result<bool, StateDirEr
         // Everything opens all the same; the next start tries again.
         tracing::warn!(%problem, "a change of the vault's key could not be finished yet: the other key opens some files");
     }
-    Ok(false)
+    Ok(())
 }
 
 fn existing(path: &Path) -> Result<StateDir, StateDirError> {
@@ -155,6 +157,26 @@ impl<'a> Files<'a> {
         let aside = self.quarantine.list()?.into_iter().filter(|name| !name.ends_with(MESSAGE));
         aside.for_each(|name| add(self.quarantine, name, true));
         Ok(files)
+    }
+
+    /// Accounts and devices without an agent: they become a new one's only if the key's holder has made them.
+    fn refuse_clear(&self) -> Result<(), StateDirError> {
+        for file in self.others()?.iter().filter(|file| !file.is_aside) {
+            if file.is_plain()? {
+                return Err(AtRestError::NotSealed { path: file.path() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What to say of an `agent.json` in clear: the vault has never been sealed, or it has.
+    fn not_sealed(&self) -> Result<AtRestError, StateDirError> {
+        for file in self.others()?.iter().filter(|file| !file.is_aside) {
+            if file.read()?.is_some_and(|bytes| is_sealed(&bytes)) {
+                return Ok(AtRestError::NotSealed { path: self.root.path().join(identity::FILE) });
+            }
+        }
+        Ok(AtRestError::VaultNotSealed { path: self.root.path().to_owned() })
     }
 
     /// The bytes of `agent.json` in clear.

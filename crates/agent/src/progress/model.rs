@@ -286,7 +286,36 @@ impl World {
                 account.file = Some(file);
                 account.floor = account.floor.max(order);
             }
-            Err(misfit) => prop_assert!(misfit == Misfit::Superseded || answered_for != account),
+            Err(misfit) => {
+                prop_assert!(misfit == Misfit::Superseded || answered_for != account);
+                self.refreshed_behind(account, &token, &response, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer that comes after a newer sign-in was stored is kept with the one that was asked with, if that may go on.
+    fn refreshed_behind(
+        &mut self,
+        account: usize,
+        token: &Secret,
+        response: &TokenResponse,
+        now: Timestamp,
+    ) -> TestCaseResult {
+        let Some(file) = self.accounts[account].file.clone() else { return Ok(()) };
+        let behind = |file: &AccountFile| {
+            file.facts.replaced.as_ref().and_then(|file| file.cache.refresh_token().cloned())
+        };
+        let ours = behind(&file).as_ref() == Some(token);
+        let new = response.refresh_token.clone();
+        match rotated_behind(file.clone(), token, response, now) {
+            Ok((after, news)) => {
+                prop_assert_eq!(behind(&after), new);
+                prop_assert_eq!(after.cache.refresh_token(), file.cache.refresh_token());
+                prop_assert_eq!(news, News::default());
+                self.accounts[account].file = Some(after);
+            }
+            Err(misfit) => prop_assert!(!ours || new.is_none() || misfit == Misfit::OtherAccount),
         }
         Ok(())
     }

@@ -24,9 +24,23 @@ pub(crate) struct Slot {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) failures: u32,
     pub(super) not_before: Option<Deadline>,
+    /// Proactive refreshes in a row that failed and left the account as due as it was: it cannot be read, say.
+    fruitless: u32,
+    /// When the next one may begin. Callers are not held back by it.
+    pub(super) look_again: Option<Deadline>,
     pub(super) unsaved: Option<Unsaved>,
     /// What callers asked for and Microsoft refused.
     pub(super) denied: Denied,
+}
+
+impl Slot {
+    /// Nothing is waited for any more.
+    pub(super) fn let_go(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+        self.fruitless = 0;
+        self.look_again = None;
+    }
 }
 
 impl Inner {
@@ -48,8 +62,7 @@ impl Inner {
             slot.tokens.clear();
         }
         slot.tokens.insert(resource, token);
-        slot.failures = 0;
-        slot.not_before = None;
+        slot.let_go();
         drop(slots);
         self.changed.notify_one();
     }
@@ -87,6 +100,17 @@ impl Inner {
         let at = self.clock.deadline(at);
         self.slots().entry(*account).or_default().not_before = Some(at);
         self.changed.notify_one();
+    }
+
+    /// A refresh failed, and nothing that would make the account wait was written down.
+    pub(super) fn look_later(&self, account: &AccountId, failure: &TokenFailure) {
+        let mut slots = self.slots();
+        let slot = slots.entry(*account).or_default();
+        slot.fruitless = slot.fruitless.saturating_add(1);
+        let again = schedule::retry_at(self.clock.now(), slot.fruitless, None, rand::random());
+        slot.look_again = Some(self.clock.deadline(again));
+        drop(slots);
+        tracing::warn!(%account, %failure, %again, "an account cannot be refreshed");
     }
 
     pub(crate) fn keep_unsaved(&self, account: &AccountId, unsaved: Unsaved) {

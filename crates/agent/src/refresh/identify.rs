@@ -13,8 +13,9 @@ use valetkey_entra::person::{self, Expected};
 use valetkey_entra::refusal::{Class, Reason};
 use valetkey_entra::token_endpoint::TokenError;
 
+use super::answer::{Saved, Unsaved};
+use super::blocked;
 use super::request::Refused;
-use super::{Saved, Unsaved, blocked};
 use crate::account_file::AccountFile;
 use crate::health::{BlockedBy, Outcome, Update};
 use crate::progress::{self, Misfit};

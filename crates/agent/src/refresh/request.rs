@@ -1,7 +1,7 @@
 //! What a refresh presents and asks for, and what a refusal of it means. Pure.
 
 use jiff::SignedDuration;
-use valetkey_entra::capability::{self, Capability, Resource};
+use valetkey_entra::capability::{self, Resource};
 use valetkey_entra::cloud::Authority;
 use valetkey_entra::refusal::{Class, Reason};
 use valetkey_entra::secret::Secret;
@@ -23,9 +23,7 @@ impl Request {
     pub(super) fn of(file: &AccountFile, resource: Resource) -> Result<Self, TokenFailure> {
         let facts = &file.facts;
         // A capability that a later version knew is no reason to refuse the others.
-        let capabilities: Vec<Capability> =
-            facts.capabilities.iter().filter_map(|id| id.parse().ok()).collect();
-        let scopes = capability::scopes_for(resource, &facts.authority.cloud, &capabilities)
+        let scopes = capability::scopes_for(resource, &facts.authority.cloud, &facts.known_capabilities())
             .map_err(|_| TokenFailure::NotCovered { resource })?;
         let refresh_token = file.cache.refresh_token().cloned().ok_or_else(TokenFailure::never_connected)?;
         Ok(Self {

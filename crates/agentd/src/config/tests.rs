@@ -34,6 +34,7 @@ fn the_template_documents_every_key() {
              device_username device_password_file device_credential_command",
         ),
         ("own_broker", "address port device_url certificate_file key_file"),
+        ("vault", "sealed key_file"),
     ] {
         let table = if section.is_empty() { Some(&table) } else { table[section].as_table() };
         for key in keys.split_whitespace() {
@@ -51,6 +52,55 @@ fn a_cloud_of_ones_own_needs_both_addresses_and_the_others_take_none() {
     assert!(Config::parse("login_url = \"https://login.example\"", None).is_err());
     assert!(Config::parse("cloud = \"mars\"", None).is_err());
     assert!(Config::parse("tenant = \"no such\"", None).is_err());
+}
+
+/// Shows of M12 that it says what is wrong, in which line, and what to write.
+#[test]
+fn a_file_that_cannot_be_read_is_said_in_plain_words_with_the_line() {
+    for (text, words) in [
+        (
+            "\nclent_id = \"x\"",
+            "line 2: there is no key `clent_id`. Look for a slip in its name; there are `name`, `client_id`",
+        ),
+        ("[vault]\nkey = \"x\"", "line 2: there is no key `key`."),
+        ("tenant = 7", "line 1: tenant has a number and needs a text: write it in \"quotation marks\""),
+        ("name = organizations", "line 1: this cannot be read ("),
+        ("name = \"x", "line 1: this cannot be read ("),
+        ("allow = \"mail\"", "line 1: allow has a text and needs a list: write it in [brackets]"),
+        ("[own_broker]\nport = \"1883\"", "line 2: port has a text and needs "),
+        ("[own_broker]\nport = 70000", "line 2: "),
+        ("name = \"x\"\nname = \"y\"", "line 2: name is there already"),
+        ("[broker]\nusername = \"x\"", "line 1: `url` is missing in this section"),
+        ("[broker]\nurl = \"no address\"", "line 2: "),
+        ("what = is this", "line 1: "),
+        ("hello", "line 1: this cannot be read ("),
+    ] {
+        let problem = Config::parse(text, None).unwrap_err();
+        assert_eq!(problem.code, "configuration");
+        assert!(problem.message.starts_with(words), "{text}: {problem}");
+        assert!(!problem.message.contains('\n'), "{text}: {problem}");
+    }
+    let secret = Config::parse("[broker]\nurl = mqtts://me:secret@broker.example", None).unwrap_err();
+    assert!(secret.message.starts_with("line 2: ") && !secret.message.contains("me:secret"), "{secret}");
+}
+
+#[test]
+fn a_loopback_address_is_known_in_every_spelling() {
+    for (address, loopback) in [
+        ("mqtt://127.0.0.1:18883", true),
+        ("mqtt://127.1.2.3", true),
+        ("mqtts://localhost:8883", true),
+        ("mqtts://LOCALHOST.", true),
+        ("wss://agent.localhost/mqtt", true),
+        ("mqtt://[::1]:1883", true),
+        ("mqtt://[::ffff:127.0.0.1]", true),
+        ("mqtt://0.0.0.0:1883", true),
+        ("mqtts://localhost.example.com", false),
+        ("mqtts://192.168.1.2", false),
+        ("mqtts://[2001:db8::1]", false),
+    ] {
+        assert_eq!(is_loopback(&address.parse().unwrap()), loopback, "{address}");
+    }
 }
 
 #[test]

@@ -1,0 +1,113 @@
+//! Time is virtual here, and nothing asks the network.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::SignedDuration;
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+use crate::state_dir::StateDir;
+
+const ACCOUNT: &str = "0a11ce00-0000-4000-8000-000000000001.aaaaaaaa-0000-4000-8000-00000000c070";
+
+/// Counts what the operator is told.
+#[derive(Clone, Default)]
+struct Lines(Arc<AtomicUsize>);
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let told = String::from_utf8_lossy(line).contains("an account cannot be refreshed");
+        self.0.fetch_add(usize::from(told), Ordering::Relaxed);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// An account that is due, by its file.
+fn account(resources: &[&str]) -> serde_json::Value {
+    let facts = json!({
+        "format": 1,
+        "account": ACCOUNT.parse::<AccountId>().unwrap(),
+        "username": "alice@contoso.example",
+        "authority": { "cloud": { "login": "https://login.microsoftonline.com/" },
+                       "tenant": "aaaaaaaa-0000-4000-8000-00000000c070" },
+        "client_id": "11111111-1111-4111-8111-111111111111",
+        "capabilities": ["mail"],
+        "resources": resources,
+        "scopes": [],
+        "device": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "seen": {},
+        "expires_at": "2026-01-01T13:00:00Z",
+        "refresh_at": "2026-01-01T12:50:00Z",
+        "condition": { "health": "connected", "since": "2026-01-01T12:00:00Z" },
+        "stored_at": "2026-01-01T12:00:00Z",
+        "refreshed_at": "2026-01-01T12:00:00Z",
+    });
+    json!({ "ValetKey": facts })
+}
+
+/// A file of a later version in its place, one that cannot be read, and an account whose resource nobody here knows.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_refreshed_is_tried_again_ever_more_rarely_and_callers_do_not_wait_for_that() {
+    for broken in ["newer", "unreadable", "uncovered"] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Arc::new(StateDir::open(home.path().join("state")).unwrap());
+        let name = format!("{ACCOUNT}.json");
+        let due = account(if broken == "uncovered" { &["tomorrow"] } else { &["graph"] });
+        dir.replace_account(&name, due.to_string().as_bytes()).unwrap();
+        let clock = Clock::tokio_from("2026-01-02T00:00:00Z".parse().unwrap());
+        let (vault, troubles) = Vault::open(Arc::clone(&dir), clock.now()).unwrap();
+        assert_eq!((vault.live().len(), troubles.len()), (1, 0), "{troubles:?}");
+        let http = valetkey_entra::http::client().unwrap();
+        let tokens = Tokens::new(Arc::new(vault), Arc::default(), clock, http);
+        let path = dir.path().join("vault").join(&name);
+        match broken {
+            "newer" => {
+                let mut newer = due.clone();
+                newer["ValetKey"]["format"] = 2.into();
+                dir.replace_account(&name, newer.to_string().as_bytes()).unwrap();
+            }
+            "unreadable" => {
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+            }
+            _ => {}
+        }
+        let told = Lines::default();
+        let log = tracing_subscriber::fmt().with_writer(told.clone()).finish();
+        let _log = tracing::subscriber::set_default(log);
+        let stop = CancellationToken::new();
+
+        let hours = Duration::from_secs(2 * 3600);
+        tokio::time::timeout(hours, tokens.keep_fresh(&stop)).await.expect_err("it goes on");
+
+        // 5, 10, 20 … 600 seconds, up to half less each. Once a second would be 7200.
+        let looks = told.0.load(Ordering::Relaxed);
+        assert!((8..=45).contains(&looks), "{broken}: {looks} looks in two hours");
+        let account = ACCOUNT.parse().unwrap();
+        let failure = tokens.token(&account, Resource::Graph, None).await.unwrap_err();
+        let code = match broken {
+            "newer" => "auth_required",
+            "unreadable" => "storage",
+            _ => "not_covered",
+        };
+        assert_eq!(failure.code(), code, "{failure:?}");
+        let before = tokens.0.clock.now();
+        tokens.finish().await;
+        assert!(tokens.0.clock.now().duration_since(before) < SignedDuration::from_secs(1));
+    }
+}
