@@ -15,7 +15,7 @@ use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Keys, Terms};
 use valetkey_tests::browser::Browser;
 use valetkey_tests::desktop::notifications::Toast;
 use valetkey_tests::desktop::window::Window;
-use valetkey_tests::desktop::{App, Desktop, Options, binary, start_again};
+use valetkey_tests::desktop::{App, Desktop, Options, binary, start_again, start_again_with};
 use valetkey_tests::tenant::{ALICE, Lifetimes};
 
 /// WebDriver's name for the key.
@@ -75,6 +75,7 @@ async fn a_fresh_start_sits_in_the_tray_and_says_that_nothing_is_linked() -> Res
     let entries = tray.entries().await?;
     assert!(!entries[0].enabled, "the first line is words, not a button");
     assert!(!desktop.has_window("Valet Key").await?, "nobody asked for a window");
+    assert!(!tray.heard_click(i32::MAX).await?, "what is not in the menu cannot be clicked");
 
     tray.click("Paste invite").await?;
     desktop.window("Valet Key").await?;
@@ -125,6 +126,30 @@ async fn a_second_start_hands_its_invite_over_and_nothing_happens_before_consent
     assert!(desktop.keyring.as_ref().unwrap().entries().await?.is_empty(), "keys were made before consent");
     assert!(app.is_running()?);
     assert!(!app.log()?.contains(&invitation.link["valetkey://invite/".len()..]), "the invite is in the log");
+    Ok(())
+}
+
+/// As above, with the link on the standard input of the second start: in no command line.
+///
+/// Shows J1 (up to the confirmation).
+#[tokio::test]
+async fn a_second_start_hands_over_the_invite_on_its_input_and_shows_it_to_nobody_else() -> Result<()> {
+    let invitation = Invitation::new();
+    let desktop = Desktop::start(Options::default()).await?;
+    let mut app = App::start(&desktop, &[])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+    tray.first_line(|line| line == NOT_LINKED).await?;
+
+    let second = start_again_with(&desktop, &["-"], &format!("{}\n", invitation.link)).await?;
+    assert!(second.status.success(), "{second:?}");
+    tray.first_line(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
+    desktop.window("Valet Key").await?;
+    assert_eq!(desktop.tray_host.as_ref().unwrap().count(), 1, "one app, one icon");
+    assert!(!invitation.was_contacted(), "the broker was contacted before consent");
+    assert!(app.is_running()?);
+    let secret = &invitation.link["valetkey://invite/".len()..];
+    assert!(!app.command_line()?.contains(secret) && !app.log()?.contains(secret));
+    assert!(!String::from_utf8_lossy(&second.stderr).contains(secret), "the invite is in the second's log");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use tauri_plugin_autostart::MacosLauncher;
 use tauri_plugin_deep_link::DeepLinkExt;
 use valetkey_companion::{Clock, Companion, Options, OsKeyring, Way};
 
-use crate::args::Args;
+use crate::args::{Args, Link};
 use crate::shell::{self, LANGUAGE, Shell};
 use crate::tray::Tray;
 use crate::{commands, outlets, unseen, window};
@@ -18,6 +18,16 @@ const SCHEME: &str = "valetkey";
 
 /// Runs the app; its exit code.
 pub fn run(args: Args) -> anyhow::Result<i32> {
+    let context = tauri::generate_context!();
+    let unseen = match &args.link {
+        Some(link) if link.is_on_input() => Some(unseen::read().context("the invite link cannot be read")?),
+        _ => None,
+    };
+    if let Some(link) = &unseen
+        && unseen::hand_over(link, &context.config().identifier)
+    {
+        return Ok(0);
+    }
     let app = tauri::Builder::default()
         // First: a second start must end before it touches anything.
         .plugin(tauri_plugin_single_instance::init(|app, argv, _| shell::started_again(app, argv)))
@@ -32,8 +42,8 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
             commands::set_autostart,
             commands::quit
         ])
-        .setup(move |app| Ok(set_up(app, args)?))
-        .build(tauri::generate_context!())
+        .setup(move |app| Ok(set_up(app, args, unseen)?))
+        .build(context)
         .context("the app could not start")?;
     Ok(app.run_return(|app, event| match event {
         // Closing the window leaves the tray; only Quit has a code.
@@ -43,17 +53,17 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
     }))
 }
 
-fn set_up(app: &mut App, args: Args) -> anyhow::Result<()> {
+fn set_up(app: &mut App, args: Args, unseen: Option<Link>) -> anyhow::Result<()> {
     // Only here is it known that this start is the one that stays.
-    let link = match args.link {
-        Some(link) if link.is_on_input() => Some(unseen::read().context("the invite link cannot be read")?),
+    let link = match (unseen, args.link) {
+        (Some(link), _) => Some(link),
         #[cfg(unix)]
-        Some(link) => {
+        (None, Some(link)) => {
             let error = unseen::start_over(&link);
             tracing::warn!(%error, "the invite link stays in the command line");
             Some(link)
         }
-        link => link,
+        (None, link) => link,
     };
     let data_dir = match args.data_dir {
         Some(dir) => dir,

@@ -93,23 +93,31 @@ fn build(app: &AppHandle, icon: Icon, menu: menu::Menu) -> tauri::Result<(Menu<W
             items.push(None);
             continue;
         };
-        let enabled = matches!(item, Item::Action(_));
-        let made = MenuItem::with_id(app, index.to_string(), literal(words), enabled, None::<&str>)?;
+        let (id, enabled) = match item {
+            Item::Action(action) => (id(action.does)?, true),
+            _ => (index.to_string(), false),
+        };
+        let made = MenuItem::with_id(app, id, literal(words), enabled, None::<&str>)?;
         native.append(&made as &dyn IsMenuItem<Wry>)?;
         items.push(Some(made));
     }
     Ok((native, Painted { icon, menu, items }))
 }
 
-/// The person chose an item. Looked up in what is painted, so that a click always does what its words say.
+/// What an item does is its name: a click does what its words say, also if another menu is painted by the time it is heard of.
+fn id(does: Does) -> serde_json::Result<String> {
+    serde_json::to_string(&does)
+}
+
+fn chosen(id: &str) -> Option<Does> {
+    serde_json::from_str(id).ok()
+}
+
 #[allow(clippy::needless_pass_by_value)] // Tauri's signature.
 fn clicked(app: &AppHandle, event: MenuEvent) {
-    let tray = app.state::<Tray>();
-    let Ok(painted) = tray.painted.lock() else { return };
-    let item = event.id().0.parse::<usize>().ok().and_then(|index| painted.menu.0.get(index));
-    let Some(Item::Action(action)) = item else { return };
-    tracing::debug!(does = ?action.does, "chosen in the tray");
-    match action.does {
+    let Some(does) = chosen(&event.id().0) else { return };
+    tracing::debug!(?does, "chosen in the tray");
+    match does {
         Does::Act(id) => {
             if let Some(command) = command(id) {
                 app.state::<Shell>().send(command);
@@ -180,6 +188,14 @@ mod tests {
         assert_eq!(command(ActionId::Connect), Some(Command::Connect));
         assert_eq!(command(ActionId::Reconnect), Some(Command::Reconnect));
         assert_eq!(command(ActionId::PasteInvite), None);
+    }
+
+    #[test]
+    fn a_click_does_what_its_words_said_whatever_is_painted_by_then() {
+        for does in [Does::Act(ActionId::Retry), Does::Act(ActionId::Connect), Does::OpenWindow, Does::Quit] {
+            assert_eq!(chosen(&id(does).unwrap()), Some(does));
+        }
+        assert_eq!(chosen("1"), None);
     }
 
     #[test]

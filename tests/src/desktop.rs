@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command as AsyncCommand};
 use tokio::time::timeout;
@@ -342,6 +342,15 @@ impl App {
 pub async fn start_again(desktop: &Desktop, arguments: &[&str]) -> Result<Output> {
     let output = desktop.command(binary()?).args(arguments).output();
     Ok(timeout(PATIENCE, output).await.context("the second app still runs")??)
+}
+
+/// Starts the app a second time with this on its standard input, and waits until that one has ended.
+pub async fn start_again_with(desktop: &Desktop, arguments: &[&str], input: &str) -> Result<Output> {
+    let mut command = desktop.command(binary()?);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut app = command.spawn()?;
+    app.stdin.take().context("no input")?.write_all(input.as_bytes()).await?;
+    Ok(timeout(PATIENCE, app.wait_with_output()).await.context("the second app still runs")??)
 }
 
 /// The built app.

@@ -1,5 +1,7 @@
 //! The tray menu as a value: the shell compares it with what it painted last, and paints it again when it differs.
 
+use serde::{Deserialize, Serialize};
+
 use crate::texts::{Language, Text, say};
 use crate::view::{ActionId, AssistantCard, View};
 
@@ -20,7 +22,7 @@ pub struct MenuAction {
     pub label: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Does {
     /// Sends the command of this name.
     Act(ActionId),

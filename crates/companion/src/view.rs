@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::state::{Account, Flow, Happening, Health, LinkProblem, LinkState, Pairing, State};
 use crate::texts::{AccountStatus, Label, Language, Step as StepText, Text, say};
@@ -78,7 +78,7 @@ pub struct Action {
 }
 
 /// The `do` of the [`crate::command::Command`] that it sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionId {
     PasteInvite,

@@ -62,6 +62,8 @@ impl TrayHost {
 
 /// While the app puts one menu in another's place, there is none at its path.
 const BETWEEN_MENUS: &str = "org.freedesktop.DBus.Error.UnknownMethod";
+/// What an item is called that was in the menu before.
+const NO_SUCH_ITEM: &str = "org.gtk.GDBus.UnmappedGError.Quark._libdbusmenu";
 /// Nothing on the bus tells when it is back.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -219,16 +221,36 @@ impl Tray {
         Ok(())
     }
 
-    /// Clicks the item with this label.
+    /// Clicks the item with this label; once more if the menu was replaced between looking and clicking.
     pub async fn click(&self, label: &str) -> Result<()> {
-        let entries = self.entries().await?;
-        let Some(entry) = entries.iter().find(|entry| entry.label == label && entry.enabled) else {
-            bail!("nothing called “{label}” can be clicked in {entries:?}");
+        let clicked = async {
+            loop {
+                let entries = self.entries().await?;
+                let Some(entry) = entries.iter().find(|entry| entry.label == label && entry.enabled) else {
+                    bail!("nothing called “{label}” can be clicked in {entries:?}");
+                };
+                if self.heard_click(entry.id).await? {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         };
-        match self.menu.call_method("Event", &(entry.id, "clicked", Value::I32(0), 0_u32)).await {
+        timeout(PATIENCE, clicked).await.context("no click is heard")?
+    }
+
+    /// Whether the app has an item of this number now, which it then takes to be clicked.
+    pub async fn heard_click(&self, number: i32) -> Result<bool> {
+        match self.menu.call_method("Event", &(number, "clicked", Value::I32(0), 0_u32)).await {
             // An app that quits may be gone before it answers.
-            Err(zbus::Error::MethodError(name, ..)) if name == "org.freedesktop.DBus.Error.NoReply" => Ok(()),
-            answer => Ok(answer.map(drop)?),
+            Err(zbus::Error::MethodError(name, ..)) if name == "org.freedesktop.DBus.Error.NoReply" => {
+                Ok(true)
+            }
+            Err(zbus::Error::MethodError(name, ..))
+                if name == BETWEEN_MENUS || name.starts_with(NO_SUCH_ITEM) =>
+            {
+                Ok(false)
+            }
+            answer => Ok(answer.map(|_| true)?),
         }
     }
 }
