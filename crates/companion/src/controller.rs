@@ -155,7 +155,7 @@ impl Running {
             };
             self.handle(event);
         }
-        self.hands.stop().await;
+        self.hands.stop(brought).await;
     }
 
     fn handle(&mut self, event: Event) {

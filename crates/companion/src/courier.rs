@@ -81,7 +81,7 @@ impl Courier {
         }
     }
 
-    /// Runs until the link is stopped.
+    /// Runs until the link is stopped, or nobody is left to give orders; then the link ends with it.
     pub async fn run(mut self, mut events: link::Events, mut orders: mpsc::UnboundedReceiver<Order>) {
         let clock = self.clock.clone();
         loop {
@@ -98,7 +98,10 @@ impl Courier {
                     Some(event) => self.link_event(event),
                     None => return,
                 },
-                Some(order) = orders.recv() => self.order(order),
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    None => return,
+                },
                 () = timer => self.send_due(),
                 () = at(self.late_since.map(|since| since + ENROLL_PATIENCE)) => self.drop_late_enroll(),
                 () = paced(self.up, [&self.hello, &self.wake]) => {}

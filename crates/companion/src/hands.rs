@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::task::TaskTracker;
 use valetkey_entra::person::Expected;
 use valetkey_handoff::Invite;
 
@@ -30,6 +31,15 @@ pub(crate) enum Done {
     Paired(Result<Session, (Problem, Option<Session>)>),
 }
 
+impl Done {
+    fn into_session(self) -> Option<Session> {
+        match self {
+            Self::Loaded(Ok(session)) | Self::Paired(Ok(session) | Err((_, Some(session)))) => Some(session),
+            _ => None,
+        }
+    }
+}
+
 pub(crate) struct Hands {
     options: Options,
     events: mpsc::UnboundedSender<Event>,
@@ -42,8 +52,10 @@ pub(crate) struct Hands {
     /// What was agreed to while the disk was still being read.
     agreed: Option<String>,
     /// A pairing that has ended and is being removed; nothing else begins on the disk before that.
-    leaving: Option<JoinHandle<()>>,
+    leaving: TaskTracker,
     sign_in: Option<RunningSignIn>,
+    /// What brings a [`Done`].
+    at_work: JoinSet<()>,
 }
 
 struct RunningSignIn {
@@ -73,8 +85,9 @@ impl Hands {
             loading: false,
             pairing: false,
             agreed: None,
-            leaving: None,
+            leaving: nobody(),
             sign_in: None,
+            at_work: JoinSet::new(),
         }
     }
 
@@ -84,9 +97,9 @@ impl Hands {
             let _ = self.events.send(session.facts());
         } else if !self.loading && !self.pairing {
             self.loading = true;
-            let (options, leaving) = (self.options.clone(), self.leaving.take());
+            let (options, leaving) = (self.options.clone(), self.leaving.clone());
             self.spawn(async move {
-                ended(leaving).await;
+                leaving.wait().await;
                 Done::Loaded(session::load(&options).await)
             });
         }
@@ -197,13 +210,16 @@ impl Hands {
         }
     }
 
-    /// Nothing that was sealed is lost: it is in the outbox.
-    pub async fn stop(mut self) {
+    /// Nothing that was sealed is lost: it is in the outbox. What is being begun is given up, as it is when the power fails: a
+    /// connection that came after this would be nobody's, and push the next start's out for ever.
+    pub async fn stop(mut self, mut brought: mpsc::UnboundedReceiver<Done>) {
         self.sign_in = None;
-        if let Some(session) = self.session.take() {
+        self.at_work.shutdown().await;
+        let begun = std::iter::from_fn(|| brought.try_recv().ok()).filter_map(Done::into_session);
+        for session in begun.chain(self.session.take()) {
             session.stop().await;
         }
-        ended(self.leaving.take()).await;
+        self.leaving.wait().await;
     }
 
     fn pair(&mut self, agreed: &str) {
@@ -223,9 +239,9 @@ impl Hands {
         self.sign_in = None;
         let before = self.session.take();
         let pair = Pair { invite, before, options: self.options.clone() };
-        let leaving = self.leaving.take();
+        let leaving = self.leaving.clone();
         self.spawn(async move {
-            ended(leaving).await;
+            leaving.wait().await;
             Done::Paired(pair.run().await)
         });
     }
@@ -235,12 +251,12 @@ impl Hands {
         self.sign_in = None;
         if let Some(session) = self.session.take() {
             session.change(|pairing| pairing.leaving = true);
-            let before = self.leaving.take();
+            let before = std::mem::replace(&mut self.leaving, nobody());
             let keys = Arc::clone(&self.options.keys);
-            self.leaving = Some(tokio::spawn(async move {
-                ended(before).await;
+            self.leaving.spawn(async move {
+                before.wait().await;
                 session.forget(tell, keys).await;
-            }));
+            });
         }
     }
 
@@ -299,28 +315,35 @@ impl Hands {
         }
     }
 
-    fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {
+    fn spawn(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        while self.at_work.try_join_next().is_some() {}
         let done = self.done.clone();
-        tokio::spawn(async move {
+        self.at_work.spawn(async move {
             let _ = done.send(work.await);
         });
     }
 }
 
-async fn ended(task: Option<JoinHandle<()>>) {
-    if let Some(task) = task {
-        let _ = task.await;
-    }
+/// Its wait is over as soon as all of its tasks are.
+fn nobody() -> TaskTracker {
+    let tracker = TaskTracker::new();
+    tracker.close();
+    tracker
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
+    use tokio::sync::Notify;
+    use valetkey_entra::secret::Secret;
     use valetkey_handoff::Keys;
 
     use super::*;
-    use crate::keystore::MemoryKeyStore;
-    use crate::samples::{invite, offer};
-    use crate::{Clock, Language, Way};
+    use crate::KeyStore;
+    use crate::keystore::{EntryName, KeyStoreError, MemoryKeyStore};
+    use crate::pairing::PairingFile;
+    use crate::samples::{invite, offer, options};
 
     fn read(name: &str) -> (String, Done) {
         let invite = invite(name, Keys::generate().public());
@@ -335,17 +358,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (events, mut told) = mpsc::unbounded_channel();
         let (done, _brought) = mpsc::unbounded_channel();
-        let options = Options {
-            data_dir: dir.path().to_owned(),
-            keys: Arc::new(MemoryKeyStore::default()),
-            outlets: mpsc::unbounded_channel().0,
-            clock: Clock::system(),
-            language: Language::English,
-            device_name: "a test".into(),
-            sign_in: Way::DeviceCode,
-            policy_file: None,
-            broker_ca: None,
-        };
+        let options = options(dir.path(), Arc::new(MemoryKeyStore::default()));
         let mut hands = Hands::new(options, events, done);
         let ((rocky, first), (mallory, second)) = (read("Rocky"), read("Mallory"));
         assert!(matches!(hands.absorb(first), Some(Event::InviteRead(Ok(offer))) if offer.id == rocky));
@@ -357,5 +370,49 @@ mod tests {
         assert!(hands.pairing);
         assert_eq!(hands.absorb(second), None);
         assert_eq!(hands.offered.map(|invite| invite.id().to_string()), Some(rocky));
+    }
+
+    /// Says that it was asked, and answers never.
+    #[derive(Debug, Default)]
+    struct Silent {
+        asked: Notify,
+        waiting: Arc<()>,
+    }
+
+    impl KeyStore for Silent {
+        fn load(&self, _: EntryName) -> BoxFuture<'_, Result<Option<Secret>, KeyStoreError>> {
+            let waiting = Arc::clone(&self.waiting);
+            self.asked.notify_one();
+            async move {
+                std::future::pending::<()>().await;
+                drop(waiting);
+                Ok(None)
+            }
+            .boxed()
+        }
+
+        fn store(&self, _: EntryName, _: Secret) -> BoxFuture<'_, Result<(), KeyStoreError>> {
+            futures::future::pending().boxed()
+        }
+
+        fn delete(&self, _: EntryName) -> BoxFuture<'_, Result<(), KeyStoreError>> {
+            futures::future::pending().boxed()
+        }
+    }
+
+    /// Shows of M10 that stopping waits for no keyring.
+    #[tokio::test]
+    async fn what_is_stopped_while_it_starts_does_not_start_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let (events, done) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
+        PairingFile::create(dir.path(), &invite("Rocky", Keys::generate().public()), &Keys::generate())
+            .unwrap();
+        let keyring = Arc::new(Silent::default());
+        let mut hands = Hands::new(options(dir.path(), keyring.clone()), events, done.0);
+        hands.load();
+        keyring.asked.notified().await;
+        assert_eq!(Arc::strong_count(&keyring.waiting), 2);
+        hands.stop(done.1).await;
+        assert_eq!(Arc::strong_count(&keyring.waiting), 1, "nobody waits for an answer any more");
     }
 }

@@ -1,16 +1,24 @@
 //! One state of every kind, for the snapshots of the views and of the tray menus.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use url::Url;
 use uuid::Uuid;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Label, PublicKeys, Terms};
+use valetkey_link::Clock;
 
+use crate::controller::{Options, Way};
+use crate::keystore::KeyStore;
 use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 use crate::state::{
     Account, Activity, Assistant, Delivery, Flow, Happening, Health, LinkProblem, LinkState, Offer, Pairing,
     Pinned, SignInLink, State,
 };
+use crate::texts::Language;
 
 pub(crate) const ANA: AccountId = AccountId { tid: Uuid::from_u128(0xc0), oid: Uuid::from_u128(0xa0a) };
 
@@ -54,6 +62,21 @@ pub(crate) fn offer() -> Offer {
         login_host: "login.microsoftonline.com".into(),
         login_is_microsofts: true,
         replaces: None,
+    }
+}
+
+/// A companion of a test, which shows nothing to anybody.
+pub(crate) fn options(data_dir: &Path, keys: Arc<dyn KeyStore>) -> Options {
+    Options {
+        data_dir: data_dir.to_owned(),
+        keys,
+        outlets: mpsc::unbounded_channel().0,
+        clock: Clock::system(),
+        language: Language::English,
+        device_name: "a test".into(),
+        sign_in: Way::DeviceCode,
+        policy_file: None,
+        broker_ca: None,
     }
 }
 

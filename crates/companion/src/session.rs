@@ -303,3 +303,35 @@ impl From<Lapse> for NotifiedLapse {
         Self { account: lapse.account, generation: lapse.generation }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use valetkey_link::PublishError;
+
+    use super::*;
+    use crate::keystore::MemoryKeyStore;
+    use crate::samples::{invite, options};
+
+    /// A connection that nobody knows of would push the next one of the same device out, and be pushed out by it, for ever.
+    #[tokio::test]
+    async fn a_session_that_nobody_wants_takes_its_connection_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
+        let mut invite = invite("Rocky", Keys::generate().public());
+        invite.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
+        PairingFile::create(dir.path(), &invite, &keys).unwrap();
+        let entry = Entry::new(&keys, &invite.broker).to_secret().unwrap();
+        store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
+        let Ok(session) = load(&options(dir.path(), Arc::new(store))).await else { panic!("no session") };
+        let link = session.link.clone();
+        drop(session);
+        let ended = async {
+            while link.publish("a/topic", "a message", Retain::No) != Err(PublishError::Stopped) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the connection goes on");
+    }
+}
