@@ -8,7 +8,7 @@ use valetkey_agent::audit::{self, Report};
 use valetkey_agent::{Agent, AgentError, StateDirError};
 
 use crate::problem::Problem;
-use crate::show::{plain, time};
+use crate::show::{count, plain, time};
 
 /// Lines in one answer: some 3 MiB.
 pub const MAX_LINES: u32 = 10_000;
@@ -80,7 +80,11 @@ fn event(event: &Value) -> String {
 
 pub fn verified(value: &Value) -> String {
     let number = |key: &str| value[key].as_u64().unwrap_or_default();
-    let what = format!("{} lines, number {} to {}", number("lines"), number("first"), number("last"));
+    let lines = count(number("lines"), "line");
+    let what = match (number("first"), number("last")) {
+        (first, last) if first == last => format!("{lines}, number {last}"),
+        (first, last) => format!("{lines}, number {first} to {last}"),
+    };
     let hash = plain(value["last_hash"].as_str().unwrap_or("–"), false);
     if is_intact(value) {
         return format!(

@@ -13,7 +13,7 @@ use valetkey_handoff::invite::Field;
 use valetkey_handoff::{InviteError, Terms, Thumbprint};
 
 use crate::audit::{self, Wish};
-use crate::config::{Config, parse_duration};
+use crate::config::{Config, is_loopback, parse_duration};
 use crate::control::{Answer, Answers, Question};
 use crate::problem::Problem;
 
@@ -119,6 +119,7 @@ impl Desk {
             "expires_at": invite.expires_at,
             "email": invite.terms.email,
             "capabilities": invite.terms.capabilities,
+            "this_machine_only": is_loopback(&invite.broker.url),
         }))
     }
 

@@ -28,7 +28,11 @@ const STDOUT: &str = "-";
 /// Looks, tells, and returns the exit code: 1 if something does not work.
 pub async fn examine(asker: &Asker, report: Option<&Path>, printer: Printer) -> Result<u8> {
     let facts = look::look(asker).await;
-    let findings = decide::findings(&facts);
+    let mut findings = decide::findings(&facts);
+    for finding in &mut findings {
+        finding.text = printer.complete(&finding.text);
+        finding.action = finding.action.take().map(|action| printer.complete(&action));
+    }
     let code = u8::from(has_problem(&findings));
     if let Some(path) = report {
         let version = ("valetkey-agent", env!("CARGO_PKG_VERSION"));

@@ -19,6 +19,7 @@ mod serve;
 mod setup;
 mod show;
 mod stand_in;
+mod suggest;
 mod vault;
 mod vault_key;
 
@@ -52,7 +53,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let printer = Printer { json: cli.place.json };
+    // It is needed as long as the process lives.
+    let printer = Printer { json: cli.place.json, told: cli.place.told().leak() };
     // Before anything else is opened: see there.
     let keys = match Keys::take(&cli) {
         Ok(keys) => keys,
@@ -104,7 +106,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         // Nothing is left to do where it cannot be printed.
         let _ = error.print();
     } else {
-        Printer { json: true }.problem(&Problem::new("usage", error.render()));
+        Printer { json: true, told: "" }.problem(&Problem::new("usage", error.render()));
     }
     ExitCode::from(if help { 0 } else { USAGE })
 }

@@ -2,11 +2,16 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, Result};
+use url::Url;
 
 use crate::cli::Place;
+use crate::problem::quoted;
+
+/// In the state directory.
+const CONFIG: &str = "agent.toml";
 
 impl Place {
     /// The flag or its variable, systemd's `$STATE_DIRECTORY`, or the system's convention.
@@ -18,9 +23,36 @@ impl Place {
     pub fn config_file(&self) -> Result<PathBuf> {
         match &self.config {
             Some(path) => Ok(path.clone()),
-            None => Ok(self.state_dir()?.join("agent.toml")),
+            None => Ok(self.state_dir()?.join(CONFIG)),
         }
     }
+
+    /// What another command, from another directory and without our variables, has to be told to mean the same; or nothing.
+    pub fn told(&self) -> String {
+        let convention =
+            |name: &str| matches!(name, "HOME" | "XDG_STATE_HOME").then(|| env::var_os(name)).flatten();
+        let (Ok(state_dir), Ok(config)) = (self.state_dir(), self.config_file()) else {
+            return String::new();
+        };
+        let whole = |path: &Path| absolute(path).unwrap_or_else(|_| path.to_owned());
+        let conventional = choose(None, convention);
+        told(conventional.as_deref(), &whole(&state_dir), &whole(&config), self.broker.as_ref())
+    }
+}
+
+fn told(conventional: Option<&Path>, state_dir: &Path, config: &Path, broker: Option<&Url>) -> String {
+    let mut words = Vec::new();
+    if conventional != Some(state_dir) {
+        words.extend(["--state-dir".to_owned(), quoted(&state_dir.to_string_lossy())]);
+    }
+    if config != state_dir.join(CONFIG) {
+        words.extend(["--config".to_owned(), quoted(&config.to_string_lossy())]);
+    }
+    // One with a login in it is refused, and is not said again.
+    if let Some(broker) = broker.filter(|url| url.username().is_empty() && url.password().is_none()) {
+        words.extend(["--broker".to_owned(), quoted(broker.as_str())]);
+    }
+    words.join(" ")
 }
 
 fn choose(flag: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -66,5 +98,27 @@ mod tests {
             );
         }
         assert_eq!(chosen(None, &[]), None);
+    }
+
+    #[test]
+    fn only_what_is_not_the_convention_has_to_be_told() {
+        let at = |state: &str, config: &str, broker: Option<&str>| {
+            let broker = broker.map(|url| url.parse().unwrap());
+            told(
+                Some(Path::new("/h/.local/state/valetkey-agent")),
+                state.as_ref(),
+                config.as_ref(),
+                broker.as_ref(),
+            )
+        };
+        let usual = "/h/.local/state/valetkey-agent";
+        assert_eq!(at(usual, &format!("{usual}/agent.toml"), None), "");
+        assert_eq!(at("/srv/a b", "/srv/a b/agent.toml", None), "--state-dir '/srv/a b'");
+        assert_eq!(at(usual, "/etc/agent.toml", None), "--config /etc/agent.toml");
+        assert_eq!(
+            at("/a", "/b", Some("mqtts://broker.example:8883")),
+            "--state-dir /a --config /b --broker mqtts://broker.example:8883"
+        );
+        assert_eq!(at(usual, &format!("{usual}/agent.toml"), Some("mqtt://me:secret@broker.example")), "");
     }
 }

@@ -9,18 +9,21 @@ use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
 use crate::problem::{LATER, OPERATOR, PERSON, Problem};
+use crate::suggest;
 
 /// Prints for a program or for a person.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     pub json: bool,
+    /// See [`suggest`].
+    pub told: &'static str,
 }
 
 impl Printer {
     /// Something that happens in a running daemon: a line for a program, or for a person if there are words.
     /// The daemon runs on if nobody can read it.
     pub fn event(self, event: &Value, words: impl Fn() -> String) {
-        let text = if self.json { event.to_string() } else { words() };
+        let text = if self.json { event.to_string() } else { self.complete(&words()) };
         if !text.is_empty() {
             let _ = line(&text);
         }
@@ -28,14 +31,20 @@ impl Printer {
 
     /// An answer, as it is for a program and in words for a person.
     pub fn answer(self, value: &Value, words: impl Fn(&Value) -> String) -> Result<()> {
-        if self.json { line(&format!("{value:#}")) } else { line(&words(value)) }
+        if self.json { line(&format!("{value:#}")) } else { line(&self.complete(&words(value))) }
+    }
+
+    /// With commands that can be copied as they stand.
+    pub fn complete(self, text: &str) -> String {
+        suggest::complete(text, self.told)
     }
 
     pub fn problem(self, problem: &Problem) {
+        let message = self.complete(&problem.message);
         if self.json {
-            let _ = line(&format!("{:#}", json!({ "error": problem })));
+            let _ = line(&format!("{:#}", json!({ "error": { "code": problem.code, "message": message } })));
         } else {
-            let _ = writeln!(std::io::stderr(), "valetkey-agent: {}", plain(&problem.message, true));
+            let _ = writeln!(std::io::stderr(), "valetkey-agent: {}", plain(&message, true));
         }
     }
 }
@@ -73,6 +82,11 @@ fn list(value: &Value, separator: &str) -> String {
     items.join(separator)
 }
 
+/// `1 line`, `2 lines`.
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A time for people, in their own time zone.
 pub fn time(value: &Value) -> String {
     let parsed = value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
@@ -88,8 +102,17 @@ pub fn init(value: &Value) -> String {
     } else {
         "Already there, left as it is (edit it to change it)"
     };
+    let (state, next) = if value["client_id"].is_null() {
+        (
+            "has its keys, and one thing is missing",
+            "Missing: the application (client) id of your app registration. Without it nobody can be invited; docs/entra.md \
+             says how to get one.\nNext: set client_id there, then: valetkey-agent serve",
+        )
+    } else {
+        ("is ready", "Next: valetkey-agent serve")
+    };
     format!(
-        "{} is ready. Its four words: {}\n{config}: {}\nNext: valetkey-agent serve",
+        "{} {state}. Its four words: {}\n{config}: {}\n{next}",
         text(value, "name"),
         list(&value["words"], " "),
         text(value, "config"),
@@ -118,6 +141,11 @@ pub fn invite(value: &Value) -> String {
         list(&value["capabilities"], ", "),
         list(&value["words"], " "),
     );
+    if value["this_machine_only"] == true {
+        shown += "\n\nThis link works on this machine only, because the broker in it is at a loopback address. For a computer \
+                  elsewhere, give devices an address that they reach (device_url in the configuration; docs/operating.md, \
+                  \"The broker\"), and make another invite.";
+    }
     shown
 }
 
@@ -226,6 +254,26 @@ mod tests {
         let shown = accounts(&json!([account]));
         assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}', '\n']), "{shown:?}");
         assert!(shown.starts_with("ana"));
+    }
+
+    #[test]
+    fn nothing_is_ready_without_a_client_id() {
+        let shown =
+            |client_id: Value| init(&json!({ "name": "Rocky", "words": ["a"], "client_id": client_id }));
+        assert!(shown("x".into()).starts_with("Rocky is ready."));
+        let missing = shown(Value::Null);
+        assert!(!missing.contains("is ready") && missing.contains("set client_id"), "{missing}");
+    }
+
+    #[test]
+    fn a_link_for_this_machine_alone_says_so() {
+        let shown =
+            |only: Value| invite(&json!({ "link": "valetkey://invite/x", "this_machine_only": only }));
+        assert!(shown(true.into()).contains("works on this machine only"));
+        // As a daemon of an earlier version answers.
+        for none in [false.into(), Value::Null] {
+            assert!(!shown(none).contains("this machine"));
+        }
     }
 
     #[test]

@@ -77,11 +77,72 @@ fn init_keeps_the_configuration_that_is_there_and_the_keys() {
     assert_eq!(first["words"].as_array().unwrap().len(), 4);
     let before = fs::read(home.config()).unwrap();
 
-    let again = home.json(&["init", "--name", "Another", "--client-id", "other"]).json();
+    // What cannot be done is said, with what to do instead, and is not called done.
+    let other = home.json(&["init", "--name", "Another", "--client-id", "other"]);
+    assert_eq!((other.code, other.error().0.as_str()), (1, "exists"), "{other:?}");
+    let said = other.error().1;
+    for part in [home.config().to_str().unwrap(), "name = \"Another\"", "client_id = \"other\"", CLIENT_ID] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(fs::read(home.config()).unwrap(), before);
+    let again = home.json(&["init", "--name", "Ana's assistant", "--client-id", CLIENT_ID]).json();
     assert_eq!(again["config_made"], false);
     assert_eq!((&again["agent"], &again["name"]), (&first["agent"], &first["name"]));
     assert_eq!(fs::read(home.config()).unwrap(), before);
     assert!(home.run(&["init"]).out.contains("left as it is"));
+}
+
+#[test]
+fn init_without_a_client_id_says_what_is_missing_and_not_that_all_is_ready() {
+    let home = Home::new();
+    for _ in 0..2 {
+        let ran = home.run(&["init"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(!ran.out.contains("is ready") && ran.out.contains("set client_id"), "{ran:?}");
+    }
+    assert!(home.json(&["init"]).json()["client_id"].is_null());
+}
+
+/// Each one is run as it was printed, from another directory.
+#[test]
+fn a_command_that_a_message_suggests_works_as_it_stands() {
+    let home = Home::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = home.folder.path().join("the agent's");
+    let (state, config) = (folder.join("state"), folder.join("agent.toml"));
+    fs::create_dir_all(&folder).unwrap();
+    let mut place = vec!["--state-dir", state.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let run = |command: &[&str], place: &[&str]| {
+        let mut command = home.command(&[command, place].concat());
+        support::ran(command.current_dir(home.folder.path()))
+    };
+    let as_it_says = |text: &str| {
+        let (_, line) =
+            text.split_once("valetkey-agent --").unwrap_or_else(|| panic!("no command in {text:?}"));
+        let line = line.lines().next().unwrap().replace('…', "ana@contoso.example");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {} --{line}", env!("CARGO_BIN_EXE_valetkey-agent"))]).env_clear();
+        shell.env("HOME", elsewhere.path()).env("PATH", std::env::var_os("PATH").unwrap());
+        support::ran(shell.current_dir(elsewhere.path()))
+    };
+    let missing = run(&["status"], &place);
+    assert_eq!(missing.code, 4);
+    let made = as_it_says(&missing.err);
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(state.join("agent.json").exists() && config.exists());
+    let port = valetkey_tests::process::free_port().unwrap();
+    support::write(&config, &format!("client_id = \"{CLIENT_ID}\"\n[own_broker]\nport = {port}\n"));
+    // The same in a program's answer, and for a place that is named from where one is.
+    place = vec!["--state-dir", "the agent's/state", "--config", "the agent's/agent.toml"];
+    let nobody = run(&["token", "--json"], &place);
+    let invited = as_it_says(&nobody.error().1);
+    assert_eq!(invited.code, 0, "{invited:?}");
+    assert!(invited.out.contains("valetkey://invite/"), "{invited:?}");
+    let doctor = run(&["doctor", "--json"], &place).json();
+    let action = doctor["findings"].as_array().unwrap().iter().find(|one| one["check"] == "devices").unwrap();
+    assert_eq!(as_it_says(action["action"].as_str().unwrap()).code, 0, "{action}");
+    // Where the convention holds, nothing is added.
+    assert!(Home::new().run(&["status"]).err.ends_with("make one with: valetkey-agent init\n"));
 }
 
 #[test]
@@ -124,7 +185,7 @@ fn a_configuration_that_is_missing_or_anybodys_to_write_is_not_run_with() {
     let home = Home::initialised();
     let (code, message) = home.json(&["serve", "--config", "/nowhere/agent.toml"]).error();
     assert_eq!(code, "configuration");
-    assert!(message.contains("/nowhere/agent.toml") && message.contains("valetkey-agent init"), "{message}");
+    assert!(message.ends_with("make one with: valetkey-agent --config /nowhere/agent.toml init"), "{message}");
 
     fs::set_permissions(home.config(), fs::Permissions::from_mode(0o666)).unwrap();
     let (code, message) = home.json(&["serve"]).error();
@@ -210,9 +271,33 @@ fn an_invite_without_a_running_daemon_is_the_same_as_one_with() {
     assert_eq!(invite.broker.username.as_deref(), Some(invite.id().as_str()));
     assert_eq!(answer["words"].as_array().unwrap().len(), 4);
 
+    assert_eq!(
+        answer["this_machine_only"], true,
+        "the agent's own broker, unless it is configured otherwise"
+    );
+
     let shown = home.run(&["invite", "--email", "ana@contoso.example"]).out;
+    assert!(shown.contains("works on this machine only"), "{shown}");
     assert!(shown.contains("valetkey://invite/") && shown.contains("ana@contoso.example"), "{shown}");
     assert_eq!(home.json(&["status"]).json()["open_invites"], 2);
+}
+
+#[test]
+fn an_invite_that_others_can_use_does_not_warn() {
+    let home = Home::initialised();
+    for (broker, only) in [
+        ("[own_broker]\ndevice_url = \"mqtts://agent.example.com:8883\"", false),
+        ("[own_broker]\naddress = \"0.0.0.0\"\ndevice_url = \"mqtt://localhost:1883\"", true),
+        ("[broker]\nurl = \"mqtts://broker.example.com\"", false),
+        ("[broker]\nurl = \"mqtt://127.0.0.1\"\ndevice_url = \"mqtts://broker.example.com\"", false),
+        ("[broker]\nurl = \"mqtt://[::1]\"", true),
+    ] {
+        home.configure(broker);
+        let ran = home.json(&["invite"]);
+        assert_eq!(ran.json()["this_machine_only"], only, "{broker}: {ran:?}");
+        let shown = home.run(&["invite"]).out;
+        assert_eq!(shown.contains("works on this machine only"), only, "{broker}: {shown}");
+    }
 }
 
 #[test]

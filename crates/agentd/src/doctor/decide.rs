@@ -5,6 +5,9 @@ use valetkey_checkup::Finding;
 use valetkey_entra::reach::NotReached;
 use valetkey_link::{Problem, Refusal};
 
+use crate::problem::quoted;
+use crate::show::count;
+
 use super::facts::{Account, Audit, Broker, Directory, Facts, Login, Met, Status, Tried};
 
 /// One account's file has up to 4 MiB, and is written beside the old one; the audit grows by 1 MiB at a time.
@@ -60,13 +63,19 @@ fn directory(directory: &Directory) -> Vec<Finding> {
         Finding::problem(
             "state_directory",
             format!("{path} belongs to user {owner}, and this is user {us}."),
-            format!("Ask as that user: sudo -u '#{owner}' valetkey-agent doctor"),
+            format!(
+                "Ask as that user: sudo -u '#{owner}' valetkey-agent --state-dir {} doctor",
+                quoted(&directory.path.to_string_lossy())
+            ),
         )
     } else if mode & 0o077 != 0 {
         Finding::problem(
             "state_directory",
             format!("{path} is open to others (mode {mode:o}), and sign-ins are in it."),
-            format!("Run: chmod 700 {path}; then find out who could read it meanwhile."),
+            format!(
+                "Run: chmod 700 {}; then find out who could read it meanwhile.",
+                quoted(&directory.path.to_string_lossy())
+            ),
         )
     } else if !directory.has_agent {
         Finding::problem(
@@ -300,7 +309,7 @@ fn login(login: &Login) -> Vec<Finding> {
 
 fn clock(ahead: i64) -> Finding {
     let way = if ahead > 0 { "ahead" } else { "behind" };
-    let text = format!("This machine's clock is {} seconds {way}.", ahead.abs());
+    let text = format!("This machine's clock is {} {way}.", count(ahead.unsigned_abs(), "second"));
     let action = "Set it right, and keep it so: timedatectl set-ntp true";
     match ahead.abs() {
         off if off >= CLOCK_WRONG => Finding::problem("clock", text, action),
@@ -340,7 +349,7 @@ fn pairing(status: &Status) -> Vec<Finding> {
 }
 
 fn computers(count: usize) -> String {
-    if count == 1 { "1 computer is".to_owned() } else { format!("{count} computers are") }
+    format!("{} {}", self::count(count as u64, "computer"), if count == 1 { "is" } else { "are" })
 }
 
 fn accounts(status: &Status, now: Timestamp) -> Vec<Finding> {
@@ -362,8 +371,8 @@ fn account(account: &Account, now: Timestamp) -> Finding {
         "retrying" => Finding::warning(
             "account",
             format!(
-                "{who}: Microsoft cannot be asked ({reason}), for {} minutes.",
-                minutes(account.since, now)
+                "{who}: Microsoft cannot be asked ({reason}), for {}.",
+                count(minutes(account.since, now), "minute")
             ),
             "Nothing: it is tried again by itself, and what is held stays good to its end.",
         ),
@@ -398,7 +407,7 @@ fn audit(audit: Option<&Audit>) -> Finding {
             Finding::warning("audit", "The audit could not be asked for.", "Try: valetkey-agent audit verify")
         }
         Some(audit) if audit.intact => {
-            Finding::ok("audit", format!("The audit is as it was written, {} lines.", audit.lines))
+            Finding::ok("audit", format!("The audit is as it was written, {}.", count(audit.lines, "line")))
         }
         Some(audit) => Finding::problem(
             "audit",
@@ -420,6 +429,6 @@ fn minute(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-fn minutes(since: Timestamp, now: Timestamp) -> i64 {
-    now.duration_since(since).as_secs().max(0) / 60
+fn minutes(since: Timestamp, now: Timestamp) -> u64 {
+    now.duration_since(since).as_secs().max(0).unsigned_abs() / 60
 }

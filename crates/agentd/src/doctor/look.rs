@@ -16,7 +16,7 @@ use valetkey_link::system_proxy;
 
 use crate::ask::{Asker, Present};
 use crate::audit::{self, Wish};
-use crate::config::{BrokerConfig, Config, OwnBrokerConfig};
+use crate::config::{BrokerConfig, Config, OwnBrokerConfig, is_loopback};
 use crate::control::{self, Answer, Question};
 use crate::desk::Desk;
 use crate::doctor::facts::{Audit, Broker, Directory, Facts, Login, Met, Mosquitto, Status, Tried};
@@ -59,8 +59,10 @@ pub async fn look(asker: &Asker) -> Facts {
 }
 
 fn directory(path: &Path) -> Directory {
+    // What is to be done about it is copied into another shell.
+    let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut found =
-        Directory { path: path.to_owned(), us: rustix::process::geteuid().as_raw(), ..Directory::default() };
+        Directory { path: shown, us: rustix::process::geteuid().as_raw(), ..Directory::default() };
     let Ok(facts) = fs::symlink_metadata(path) else { return found };
     found.exists = true;
     found.is_plain = facts.is_dir();
@@ -165,13 +167,10 @@ async fn version(program: &Path) -> Result<String> {
 }
 
 fn operators(broker: &BrokerConfig) -> Broker {
-    let host = broker.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     Broker::Operators {
         url: broker.url.to_string(),
         tls: matches!(broker.url.scheme(), "mqtts" | "wss"),
-        loopback,
+        loopback: is_loopback(&broker.url),
         proxy: system_proxy(&broker.url),
     }
 }
