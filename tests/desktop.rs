@@ -71,7 +71,10 @@ async fn a_fresh_start_sits_in_the_tray_and_says_that_nothing_is_linked() -> Res
     let mut app = App::start(&desktop, &[])?;
     let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
     tray.first_line(|line| line == NOT_LINKED).await?;
-    assert_eq!(tray.labels().await?, [NOT_LINKED, "Paste invite", "Open Valet Key", "Help", "Quit"]);
+    assert_eq!(
+        tray.labels().await?,
+        [NOT_LINKED, "Paste invite", "Open Valet Key", "Help", "Check my set-up", "Quit"]
+    );
     let entries = tray.entries().await?;
     assert!(!entries[0].enabled, "the first line is words, not a button");
     assert!(!desktop.has_window("Valet Key").await?, "nobody asked for a window");
@@ -186,20 +189,10 @@ async fn closing_the_window_leaves_the_tray() -> Result<()> {
 /// Shows J8 (keyring locked).
 #[tokio::test]
 async fn a_locked_keyring_is_never_shown_as_signed_out() -> Result<()> {
-    let invitation = Invitation::new();
     let desktop = Desktop::start(Options::default()).await?;
+    link_and_quit(&desktop, &Invitation::new()).await?;
     let keyring = desktop.keyring.as_ref().unwrap();
     let host = desktop.tray_host.as_ref().unwrap();
-    {
-        let window = Window::open(&desktop, &[&invitation.link]).await?;
-        window.headline(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
-        window.click("[data-action=accept_invite]").await?;
-        keyring.wait_for_entry().await?;
-        window.text("#assistant .name").await?;
-        let tray = host.tray().await?;
-        tray.click("Quit").await?;
-        tray.gone().await?;
-    }
     keyring.lock().await?;
 
     let _app = App::start(&desktop, &[])?;
@@ -213,6 +206,39 @@ async fn a_locked_keyring_is_never_shown_as_signed_out() -> Result<()> {
     let line = tray.first_line(|line| !line.contains("keyring") && line != "Checking…").await?;
     assert_ne!(line, NOT_LINKED);
     Ok(())
+}
+
+/// As when both are started at log-in, and the app is the faster one.
+///
+/// Shows J8 (keyring not there yet).
+#[tokio::test]
+async fn a_keyring_that_is_started_after_the_app_is_found_and_nobody_is_shown_as_signed_out() -> Result<()> {
+    let mut desktop = Desktop::start(Options::default()).await?;
+    link_and_quit(&desktop, &Invitation::new()).await?;
+    desktop.stop_keyring().await?;
+
+    let _app = App::start(&desktop, &[])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray_of_start(2).await?;
+    let line = tray.first_line(|line| line != "Checking…").await?;
+    assert!(line.contains("keyring"), "{line}");
+
+    desktop.start_keyring().await?;
+    tray.click("Try again").await?;
+    let line = tray.first_line(|line| !line.contains("keyring") && line != "Checking…").await?;
+    assert_ne!(line, NOT_LINKED);
+    Ok(())
+}
+
+/// Agrees to the invite in the window, and ends the app when the keys are in the keyring.
+async fn link_and_quit(desktop: &Desktop, invitation: &Invitation) -> Result<()> {
+    let window = Window::open(desktop, &[&invitation.link]).await?;
+    window.headline(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
+    window.click("[data-action=accept_invite]").await?;
+    desktop.keyring.as_ref().unwrap().wait_for_entry().await?;
+    window.text("#assistant .name").await?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+    tray.click("Quit").await?;
+    tray.gone().await
 }
 
 /// The window shows who asks, for whom, for what and until when, and the four words of the agent's keys. A whole pasted
@@ -243,6 +269,37 @@ async fn a_pasted_message_shows_who_asks_for_what_and_escape_declines() -> Resul
     window.type_into("body", ESCAPE).await?;
     window.headline(|line| line == NOT_LINKED).await?;
     assert!(!invitation.was_contacted());
+    Ok(())
+}
+
+/// By the app's own data directory, at the foot of the window and in the tray's menu; and all of it can be read.
+#[tokio::test]
+async fn check_my_set_up_says_in_the_window_what_is_well_and_what_is_to_be_done() -> Result<()> {
+    let desktop = Desktop::start(Options::default()).await?;
+    let window = Window::open(&desktop, &[]).await?;
+    window.headline(|line| line == NOT_LINKED).await?;
+    window.click("#open-check-up").await?;
+    window.text("#check-up-lines li").await?;
+    let said = window.text("#check-up").await?;
+    for sentence in [
+        "Nothing is wrong",
+        "This computer is not linked to an assistant yet.",
+        "Ask whoever runs your assistant for an invite link.",
+        "Your browser can be opened.",
+    ] {
+        assert!(said.contains(sentence), "“{sentence}” is not in {said}");
+    }
+    desktop.picture("Valet Key", "desktop-check-up").await?;
+    let report = window.run("return document.getElementById('check-up-text').textContent", vec![]).await?;
+    let report = report.as_str().unwrap();
+    assert!(report.contains("valet-key 0.") && report.contains("\"pairing\": \"missing\""), "{report}");
+    window.click("#check-up-copy").await?;
+    assert_eq!(window.text("#check-up-said").await?, "Copied");
+
+    window.type_into("body", ESCAPE).await?;
+    window.text("body:not(:has(dialog[open]))").await?;
+    desktop.tray_host.as_ref().unwrap().tray().await?.click("Check my set-up").await?;
+    window.text("#check-up[open]").await?;
     Ok(())
 }
 

@@ -31,6 +31,9 @@ const SCREENS: [&str; 13] = [
     "error",
 ];
 
+/// WebDriver's name for the key.
+const ESCAPE: &str = "\u{e00c}";
+
 /// Pictures of all of them land in `target/screens/`.
 #[tokio::test]
 async fn every_screen_paints_under_the_apps_own_content_policy() -> Result<()> {
@@ -59,6 +62,43 @@ async fn every_screen_paints_under_the_apps_own_content_policy() -> Result<()> {
         );
         browser.screenshot(&target_dir().join(format!("screens/window-{screen}.png"))).await?;
     }
+    Ok(())
+}
+
+/// What a check found is a list of plain sentences under the headline, with what to do; a screen reader hears the marks in
+/// words. Nothing is wider than the window.
+#[tokio::test]
+async fn a_check_of_the_set_up_opens_at_the_foot_of_the_window() -> Result<()> {
+    let origin = serve_the_page();
+    let browser = Browser::start().await?;
+    browser.client().set_window_size(420, 740).await?;
+    browser.goto(&format!("{origin}/index.html?state=agent_offline")).await?;
+    browser.client().wait().for_element(Locator::Css("html[data-ready]")).await?;
+    browser.click("#open-check-up").await?;
+    browser.client().wait().for_element(Locator::Css("#check-up-lines li")).await?;
+    let said = browser.client().find(Locator::Css("#check-up")).await?.text().await?;
+    for sentence in [
+        "2 things don't work",
+        "Your computer's clock looks wrong by 12 minutes (behind).",
+        "Let your computer set its date and time by itself.",
+        "Your browser can be opened.",
+        "Copy report",
+    ] {
+        assert!(said.contains(sentence), "“{sentence}” is not in {said}");
+    }
+    let script = "return document.querySelector('#check-up-lines li').textContent";
+    let heard = browser.client().execute(script, vec![]).await?;
+    assert!(heard.as_str().unwrap_or_default().contains("Doesn't work: Your computer's clock"), "{heard}");
+    let wide = "return ['check-up', 'check-up-found'].some(id => { const box = document.getElementById(id); return \
+                box.scrollWidth > box.clientWidth })";
+    assert_eq!(browser.client().execute(wide, vec![]).await?, json!(false), "something sticks out");
+    browser.screenshot(&target_dir().join("screens/window-check-up.png")).await?;
+
+    browser.click("#check-up summary").await?;
+    let report = browser.client().find(Locator::Css("#check-up-text")).await?.text().await?;
+    assert!(report.starts_with("A report about Valet Key"), "{report}");
+    browser.client().find(Locator::Css("body")).await?.send_keys(ESCAPE).await?;
+    browser.client().wait().for_element(Locator::Css("#check-up:not([open])")).await?;
     Ok(())
 }
 
@@ -94,7 +134,7 @@ fn the_page_uses_the_companions_words_and_the_mock_has_the_same() {
         .map(String::from)
         .collect();
     let mut used = BTreeSet::new();
-    for file in ["index.html", "main.js", "paint.js", "panels.js", "time.js"] {
+    for file in ["checkup.js", "index.html", "main.js", "paint.js", "panels.js", "time.js"] {
         let text = read(file);
         for (mark, end) in [("data-label=\"", '"'), ("labels.", ' '), ("\"help_", '"')] {
             for piece in text.split(mark).skip(1) {

@@ -12,8 +12,15 @@ export function el(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...present(children));
   return node;
+}
+
+// A long name of a server or a mailbox may end a line behind a dot, a hyphen or an @, rather than anywhere: somebody who
+// compares it letter by letter must not take the first half for the whole.
+export function breakable(text) {
+  const pieces = text.split(/(?<=[^\s]{8}[.@-])(?=[^\s]{4})/);
+  return pieces.flatMap((piece, index) => (index ? [document.createElement("wbr"), piece] : [piece]));
 }
 
 export function glyph(name, className = "glyph") {
@@ -29,8 +36,13 @@ export function glyph(name, className = "glyph") {
 // Fills a place of the page, and hides it when there is nothing to put there.
 export function fill(id, ...children) {
   const place = byId(id);
-  const present = children.filter((child) => child !== null && child !== undefined);
-  place.replaceChildren(...present);
-  place.hidden = present.length === 0;
+  const there = present(children);
+  place.replaceChildren(...there);
+  place.hidden = there.length === 0;
   return place;
+}
+
+function present(children) {
+  const there = children.filter((child) => child !== null && child !== undefined);
+  return there.flatMap((child) => (typeof child === "string" ? breakable(child) : [child]));
 }

@@ -1,6 +1,7 @@
 // Wires the page: paints each view as it comes, and sends what the person does. Decides nothing.
 
 import { connect } from "./backend.js";
+import { showCheckUp } from "./checkup.js";
 import { byId } from "./dom.js";
 import { linkIn } from "./invite.js";
 import { paint, tick } from "./paint.js";
@@ -49,14 +50,17 @@ document.addEventListener("keydown", (event) => {
   if (action) perform(action);
 });
 
-byId("open-help").addEventListener("click", () => showHelp(view.labels));
+const panels = { help: () => showHelp(view.labels), "check-up": () => showCheckUp(backend, view.labels) };
+
+byId("open-help").addEventListener("click", panels.help);
+byId("open-check-up").addEventListener("click", panels["check-up"]);
 byId("open-settings").addEventListener("click", () => showSettings(backend, view.labels));
 byId("quit").addEventListener("click", () => backend.quit());
 
 await backend.onView(show);
-await backend.onOpen(() => showHelp(view.labels));
+await backend.onOpen((panel) => panels[panel]?.());
 show(await backend.view());
-if (location.hash === "#help") showHelp(view.labels);
+panels[location.hash.slice(1)]?.();
 setInterval(() => tick(view), 1000);
 // Shows the page, and tells whoever waits for it.
 document.documentElement.setAttribute("data-ready", "");

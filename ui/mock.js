@@ -37,6 +37,13 @@ const labels = {
   help_private: "What your assistant receives is sealed for it alone, and this computer keeps no copy.",
   help_stop: "To stop, choose Disconnect: your assistant then deletes its access.",
   help_who: "If something does not work, ask the person who sent you the invite.",
+  check_up: "Check my set-up",
+  check_up_ask: "Something not working?",
+  check_up_busy: "Checking… This can take half a minute.",
+  check_up_again: "Check again",
+  report: "Report for whoever helps you",
+  report_how: "It has no password and nobody's name in it. Read it before you send it.",
+  copy_report: "Copy report",
   settings: "Settings",
   autostart: "Start Valet Key when I log in",
   autostart_failed: "This computer did not let that setting be changed.",
@@ -204,6 +211,27 @@ const views = {
   },
 };
 
+const found = (level, spoken, text, action = null) => ({ level, spoken, text, action });
+const sheet = {
+  headline: "2 things don't work",
+  lines: [
+    found("problem", "Doesn't work", "Your computer's clock looks wrong by 12 minutes (behind).", "Let your computer set its date and time by itself."),
+    found(
+      "problem",
+      "Doesn't work",
+      "mqtt-production.krankenhausverbund-nordrhein-westfalen.example, between you and your assistant, can't be reached through proxy.krankenhausverbund-nordrhein-westfalen.example:3128.",
+      "Check this computer's network and firewall; what waits here is sent when it is back.",
+    ),
+    found("warning", "Needs a look", "The keyring of this computer is locked; the keys in it are fine.", "Unlock it, or sign in to this computer once more."),
+    found("note", "Good to know", "Your organisation's rules in /etc/valet-key/policy.toml apply here."),
+    found("ok", "Fine", "Your browser can be opened."),
+    found("ok", "Fine", "Valet Key's own files in /home/ana/.local/share/org.valetkey.companion are in order."),
+    found("ok", "Fine", "login.microsoftonline.com, where you sign in, answers."),
+  ],
+  report:
+    "A report about Valet Key, to be read before it is sent.\n\nvalet-key 0.1.0 on linux (x86_64), 2026-11-21T09:12:00Z\n\n✗ Your computer's clock looks wrong by 12 minutes (behind).\n",
+};
+
 // Shows the named screen; a click changes nothing but is written to the console.
 export function mock(state) {
   const screen = state in views ? state : "not_paired";
@@ -212,6 +240,8 @@ export function mock(state) {
     act: async (command) => console.info("act", JSON.stringify(command)),
     onView: async () => {},
     onOpen: async () => {},
+    checkUp: async () => sheet,
+    copyReport: async () => console.info("copy_report"),
     settings: async () => ({ autostart: false, version: "Valet Key 0.1.0" }),
     setAutostart: async () => {},
     quit: () => console.info("quit"),

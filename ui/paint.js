@@ -1,6 +1,6 @@
 // Paints a view on the page. Knows the view's shape and nothing of how it came about.
 
-import { byId, el, fill, glyph } from "./dom.js";
+import { breakable, byId, el, fill, glyph } from "./dom.js";
 import { remaining, when } from "./time.js";
 
 // `perform(action)` is called when the person clicks an action.
@@ -54,7 +54,7 @@ function banner({ banner, headline }, perform) {
 
 function headline({ icon, headline, detail }) {
   byId("state").querySelector("use").setAttribute("href", `#glyph-${icon}`);
-  byId("headline").textContent = headline.replaceAll(" · ", "\u00a0· "); // no line begins with a dot
+  byId("headline").replaceChildren(...breakable(headline.replaceAll(" · ", "\u00a0· "))); // no line begins with a dot
   fill("detail", detail || null);
 }
 

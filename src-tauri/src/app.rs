@@ -38,6 +38,8 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
         .invoke_handler(tauri::generate_handler![
             commands::view,
             commands::act,
+            commands::check_up,
+            commands::copy_report,
             commands::settings,
             commands::set_autostart,
             commands::quit

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use tauri::{AppHandle, Runtime, State};
 use tauri_plugin_autostart::ManagerExt;
+use valetkey_companion::doctor::Sheet;
 use valetkey_companion::{Command, View};
 
 use crate::shell::Shell;
@@ -25,6 +26,18 @@ pub fn view(shell: State<'_, Shell>) -> View {
 pub fn act(shell: State<'_, Shell>, command: Command) {
     tracing::debug!(?command, "asked in the window");
     shell.send(command);
+}
+
+/// Takes up to half a minute; the window goes on meanwhile.
+#[tauri::command]
+pub async fn check_up(shell: State<'_, Shell>) -> Result<Sheet, ()> {
+    Ok(shell.doctor().examine(env!("CARGO_PKG_NAME")).await)
+}
+
+/// The report of the last check on the clipboard. The window names no text, so it can put nothing else there.
+#[tauri::command]
+pub fn copy_report(shell: State<'_, Shell>) {
+    shell.doctor().copy_report();
 }
 
 #[tauri::command]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tauri::{AppHandle, Manager, Runtime};
 use tokio::sync::{mpsc, watch};
+use valetkey_companion::doctor::Doctor;
 use valetkey_companion::{Command, Handle, InviteLink, Language, View};
 
 use crate::{args, window};
@@ -19,17 +20,27 @@ pub const LANGUAGE: Language = Language::English;
 pub struct Shell {
     commands: mpsc::UnboundedSender<Command>,
     views: watch::Receiver<View>,
+    doctor: Doctor,
     /// Taken when the app quits.
     handle: Mutex<Option<Handle>>,
 }
 
 impl Shell {
     pub fn new(handle: Handle) -> Self {
-        Self { commands: handle.commands(), views: handle.views(), handle: Mutex::new(Some(handle)) }
+        Self {
+            commands: handle.commands(),
+            views: handle.views(),
+            doctor: handle.doctor(),
+            handle: Mutex::new(Some(handle)),
+        }
     }
 
     pub fn views(&self) -> watch::Receiver<View> {
         self.views.clone()
+    }
+
+    pub fn doctor(&self) -> &Doctor {
+        &self.doctor
     }
 
     pub fn send(&self, command: Command) {

@@ -11,7 +11,7 @@ use valetkey_companion::menu::{self, Does, Item};
 use valetkey_companion::view::{ActionId, Icon, View};
 
 use crate::shell::{LANGUAGE, Shell};
-use crate::window;
+use crate::window::{self, Panel};
 
 /// Also the last part of its path on the session bus.
 const ID: &str = "valetkey";
@@ -124,7 +124,8 @@ fn clicked(app: &AppHandle, event: MenuEvent) {
             }
         }
         Does::OpenWindow => window::open(app),
-        Does::Help => window::open_help(app),
+        Does::Help => window::open_at(app, Panel::Help),
+        Does::CheckUp => window::open_at(app, Panel::CheckUp),
         Does::Quit => app.exit(0),
     }
 }

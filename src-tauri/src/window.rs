@@ -6,25 +6,42 @@ use tauri::{AppHandle, Emitter, Manager, Runtime, WebviewUrl, WebviewWindowBuild
 /// Its name in the configuration and the capability.
 const MAIN: &str = "main";
 
-/// Shows the window, in front.
-pub fn open<R: Runtime>(app: &AppHandle<R>) {
-    open_at(app, None);
+/// What lies over the page when it opens.
+#[derive(Clone, Copy, Debug)]
+pub enum Panel {
+    Help,
+    CheckUp,
 }
 
-/// Shows the window with its Help.
-pub fn open_help<R: Runtime>(app: &AppHandle<R>) {
-    open_at(app, Some("help"));
+impl Panel {
+    /// As the page knows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Help => "help",
+            Self::CheckUp => "check-up",
+        }
+    }
+}
+
+/// Shows the window, in front.
+pub fn open<R: Runtime>(app: &AppHandle<R>) {
+    open_with(app, None);
+}
+
+/// Shows the window with this panel open.
+pub fn open_at<R: Runtime>(app: &AppHandle<R>, panel: Panel) {
+    open_with(app, Some(panel));
 }
 
 pub fn is_in_front<R: Runtime>(app: &AppHandle<R>) -> bool {
     app.get_webview_window(MAIN).is_some_and(|window| window.is_focused().unwrap_or(false))
 }
 
-fn open_at<R: Runtime>(app: &AppHandle<R>, panel: Option<&'static str>) {
+fn open_with<R: Runtime>(app: &AppHandle<R>, panel: Option<Panel>) {
     let app = app.clone();
     // Building from the event loop's own thread would wait for itself.
     tauri::async_runtime::spawn(async move {
-        if let Err(error) = show(&app, panel) {
+        if let Err(error) = show(&app, panel.map(Panel::name)) {
             tracing::error!(%error, "the window could not be opened");
         }
     });

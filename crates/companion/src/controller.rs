@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use valetkey_link::Clock;
 
 use crate::command::Command;
+use crate::doctor::{Doctor, Pulse};
 use crate::hands::{Done, Hands};
 use crate::keystore::KeyStore;
 use crate::outlet::Outlet;
@@ -57,6 +58,7 @@ pub struct Companion;
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     views: watch::Receiver<View>,
+    doctor: Doctor,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
@@ -69,16 +71,21 @@ impl Companion {
         let (bring, brought) = mpsc::unbounded_channel();
         let state = State::default();
         let (paint, views) = watch::channel(view(&state, options.clock.now(), options.language));
+        let (pulse, felt) = watch::channel(Pulse::default());
+        let (ask, asked) = mpsc::unbounded_channel();
+        let doctor = Doctor::new(options.clone(), felt, ask);
         let stop = CancellationToken::new();
         let running = Running {
             state,
             clock: options.clock.clone(),
             language: options.language,
             paint,
+            pulse,
+            answers: 0,
             hands: Hands::new(options, events, bring),
         };
-        let task = tokio::spawn(running.run(orders, happened, brought, stop.clone()));
-        Handle { commands, views, stop, task: Some(task) }
+        let task = tokio::spawn(running.run(orders, happened, brought, asked, stop.clone()));
+        Handle { commands, views, doctor, stop, task: Some(task) }
     }
 }
 
@@ -92,6 +99,11 @@ impl Handle {
     pub fn send(&self, command: Command) {
         // Only after `stop` is nobody listening, and then nothing is to be done.
         let _ = self.commands.send(command);
+    }
+
+    /// "Check my set-up", from inside.
+    pub fn doctor(&self) -> Doctor {
+        self.doctor.clone()
     }
 
     /// For threads that cannot hold the handle, such as a menu's.
@@ -119,6 +131,9 @@ struct Running {
     clock: Clock,
     language: Language,
     paint: watch::Sender<View>,
+    pulse: watch::Sender<Pulse>,
+    /// How often the assistant has said how things are.
+    answers: u64,
     hands: Hands,
 }
 
@@ -128,6 +143,7 @@ impl Running {
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut events: mpsc::UnboundedReceiver<Event>,
         mut brought: mpsc::UnboundedReceiver<Done>,
+        mut asked: mpsc::UnboundedReceiver<()>,
         stop: CancellationToken,
     ) {
         self.hands.load();
@@ -151,6 +167,10 @@ impl Running {
                     None => continue,
                 },
                 Some(command) = commands.recv() => Event::Command(command),
+                Some(()) = asked.recv() => {
+                    self.hands.ask_the_assistant();
+                    continue;
+                }
                 () = timer => Event::Tick,
             };
             self.handle(event);
@@ -160,6 +180,7 @@ impl Running {
 
     fn handle(&mut self, event: Event) {
         let now = self.clock.now();
+        self.answers += u64::from(matches!(event, Event::AgentState(_)));
         let (state, effects) = step(std::mem::take(&mut self.state), event, now);
         self.state = state;
         let view = view(&self.state, now, self.language);
@@ -167,6 +188,12 @@ impl Running {
         self.paint.send_if_modified(|shown| {
             let changed = *shown != view;
             shown.clone_from(&view);
+            changed
+        });
+        self.pulse.send_if_modified(|pulse| {
+            let felt = Pulse::of(&self.state, self.answers);
+            let changed = *pulse != felt;
+            *pulse = felt;
             changed
         });
         for effect in effects {

@@ -403,6 +403,7 @@ fn link_problem(problem: link::Problem) -> LinkProblem {
         link::Problem::TlsUntrusted => LinkProblem::NotSecure,
         link::Problem::TlsWrongName => LinkProblem::WrongName,
         link::Problem::TlsExpired => LinkProblem::Expired,
+        link::Problem::Refused(link::Refusal::ClientCertificate) => LinkProblem::NoCertificate,
         link::Problem::Refused(link::Refusal::Unavailable) => LinkProblem::Unreachable,
         link::Problem::Refused(_) => LinkProblem::Refused,
         _ => LinkProblem::Unreachable,

@@ -3,15 +3,21 @@
 //!
 //! It changes nothing, and asks nobody but the sign-in service and the assistant that this computer is linked to.
 
+mod ask;
 mod decide;
 pub mod facts;
 mod look;
+mod sheet;
 #[cfg(test)]
 mod tests;
+mod within;
 
 pub use decide::Check;
 pub use facts::Facts;
 pub use look::look;
+pub use sheet::{Line, Sheet};
+pub use within::Doctor;
+pub(crate) use within::Pulse;
 
 use valetkey_checkup::{Finding, Redactor, Report};
 

@@ -210,6 +210,11 @@ impl Hands {
         }
     }
 
+    /// For a check: changes nothing of what is shown, unless the answer does.
+    pub fn ask_the_assistant(&self) {
+        self.order(Order::SayHello);
+    }
+
     /// Nothing that was sealed is lost: it is in the outbox. What is being begun is given up, as it is when the power fails: a
     /// connection that came after this would be nobody's, and push the next start's out for ever.
     pub async fn stop(mut self, mut brought: mpsc::UnboundedReceiver<Done>) {

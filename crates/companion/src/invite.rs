@@ -35,6 +35,10 @@ pub(crate) async fn read(
     if !policy.allow(&invite) {
         return Err(InviteProblem::Forbidden);
     }
+    if let Err(error) = policy.certificates().check() {
+        tracing::error!(%error, "no invite is taken until the certificates that the policy file names are mended");
+        return Err(InviteProblem::Certificates);
+    }
     let keys = invite.agent.clone();
     // Slow on purpose, so not on a thread that others wait for.
     let words = tokio::task::spawn_blocking(move || keys.words().map(str::to_owned)).await;

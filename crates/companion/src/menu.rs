@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::texts::{Language, Text, say};
+use crate::texts::{Label, Language, Text, say};
 use crate::view::{ActionId, AssistantCard, View};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Does {
     /// Opens the window, where the same thing is asked or confirmed first.
     OpenWindow,
     Help,
+    /// Opens the window and checks the set-up there.
+    CheckUp,
     Quit,
 }
 
@@ -53,9 +55,12 @@ pub fn menu(view: &View, language: Language) -> Menu {
     if items.len() > cards {
         items.push(Item::Separator);
     }
-    for (does, text) in
-        [(Does::OpenWindow, Text::OpenWindow), (Does::Help, Text::Help), (Does::Quit, Text::Quit)]
-    {
+    for (does, text) in [
+        (Does::OpenWindow, Text::OpenWindow),
+        (Does::Help, Text::Help),
+        (Does::CheckUp, Text::Label(Label::CheckUp)),
+        (Does::Quit, Text::Quit),
+    ] {
         items.push(Item::Action(MenuAction { does, label: say(language, text) }));
     }
     Menu(items)

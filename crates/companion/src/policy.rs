@@ -11,6 +11,10 @@ use valetkey_handoff::{Invite, PublicKeys, Terms, Thumbprint};
 
 use crate::pairing::{Pairing, host};
 
+mod broker;
+
+pub(crate) use broker::{Certificates, NoCertificates};
+
 /// Where an administrator puts the organisation's rules on this system; only here may there be none.
 pub fn policy_file() -> Option<PathBuf> {
     let path = if cfg!(windows) {
@@ -30,6 +34,11 @@ pub fn policy_file() -> Option<PathBuf> {
 /// brokers = ["mqtt.contoso.com"]
 /// logins = ["login.microsoftonline.com"]
 /// client_ids = ["11111111-1111-4111-8111-111111111111"]
+///
+/// [broker] # of the brokers above
+/// ca_file = "/etc/valet-key/broker-ca.pem"
+/// client_certificate_file = "/etc/valet-key/client.pem"
+/// client_key_file = "/etc/valet-key/client.key"
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +47,7 @@ pub struct Policy {
     brokers: Option<Vec<String>>,
     logins: Option<Vec<String>>,
     client_ids: Option<Vec<String>>,
+    broker: Option<Certificates>,
 }
 
 /// An agent by both of its keys. The thumbprint stands for the one it signs with, and somebody could put a key of his own to
@@ -84,6 +94,12 @@ impl Policies {
         self.0.iter().all(|policy| policy.allows(invite))
     }
 
+    /// What the brokers that are allowed are met with. Where two files name one, the first holds: the system's.
+    pub fn certificates(&self) -> Certificates {
+        let files = self.0.iter().filter_map(|policy| policy.broker.clone());
+        files.reduce(Certificates::or).unwrap_or_default()
+    }
+
     /// Whether a pairing that was made before may go on.
     pub fn allow_pairing(&self, pairing: &Pairing) -> bool {
         self.0.iter().all(|policy| policy.allow(&pairing.agent, &pairing.broker_url, &pairing.terms))
@@ -92,7 +108,13 @@ impl Policies {
 
 impl Policy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        Ok(toml::from_str(text)?)
+        let policy: Self = toml::from_str(text)?;
+        if policy.broker.is_some() && policy.brokers.is_none() {
+            // A certificate of the organisation's is not for whatever server an invite names.
+            let error = serde::de::Error::custom("[broker] says nothing without the list of brokers");
+            return Err(PolicyError::Malformed(error));
+        }
+        Ok(policy)
     }
 
     fn read(path: &Path) -> Result<Self, PolicyError> {
@@ -112,6 +134,8 @@ impl Policy {
             && one_of(self.brokers.as_ref(), &host(broker.as_str()))
             && one_of(self.logins.as_ref(), &host(&terms.authority))
             && one_of(self.client_ids.as_ref(), &terms.client_id)
+            // In clear there would be no certificate, on neither side.
+            && (self.broker.is_none() || matches!(broker.scheme(), "mqtts" | "wss"))
     }
 }
 

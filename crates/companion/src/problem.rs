@@ -28,6 +28,9 @@ pub enum InviteProblem {
     /// The organisation's policy file does not allow this assistant, broker or registration.
     #[error("invite-forbidden")]
     Forbidden,
+    /// The policy file names certificates for the broker, and they cannot be used.
+    #[error("invite-certificates")]
+    Certificates,
     /// The agent has given this invite to another device, or no longer knows it.
     #[error("invite-used")]
     Used,
@@ -47,6 +50,9 @@ pub enum KeysProblem {
     /// The organisation's policy file does not allow the assistant of the pairing; the keys are not even asked for.
     #[error("pairing-forbidden")]
     Forbidden,
+    /// The certificates that were named for the broker cannot be used, and there is no connection without them.
+    #[error("broker-certificates")]
+    Certificates,
     /// Another companion works with the same data directory; who, where that can be read.
     #[error("in-use")]
     InUse(Option<Holder>),

@@ -220,6 +220,7 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("broker_wrong_name", down(heard(Health::Connected), LinkProblem::WrongName)),
         ("broker_expired", down(heard(Health::Connected), LinkProblem::Expired)),
         ("broker_refused", down(heard(Health::Connected), LinkProblem::Refused)),
+        ("broker_wants_certificate", down(heard(Health::Connected), LinkProblem::NoCertificate)),
         ("reconnect", heard(Health::ReconnectNeeded)),
         ("wrong_account", flow(Flow::WrongAccount { signed_in_as: "bob@fabrikam.example".into() })),
         ("blocked", {
@@ -249,6 +250,14 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
                 ..State::default()
             },
         ),
+        (
+            "broker_certificates",
+            State {
+                pairing: Pairing::NoKeys { problem: KeysProblem::Certificates, since: now() },
+                ..State::default()
+            },
+        ),
+        ("invite_certificates", failed(InviteProblem::Certificates)),
         (
             "in_use",
             State {

@@ -1,12 +1,11 @@
 //! Being paired: the keys, the files and the connection that belong to one agent, and how they begin and end together.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::{Invite, Keys, Presence, Sensitive};
-use valetkey_link::{Link, Password, Publish, Retain, Settings};
+use valetkey_link::{Link, Password, Publish, Retain, Settings, SettingsError};
 
 use crate::controller::Options;
 use crate::courier::{Courier, Order, farewell};
@@ -16,7 +15,7 @@ use crate::keeper::Keeper;
 use crate::keystore::{EntryName, KeyStore};
 use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, NotifiedLapse, Pairing as Facts, PairingError, PairingFile, PinnedAccount};
-use crate::policy::Policies;
+use crate::policy::{Certificates, NoCertificates, Policies};
 use crate::problem::{KeysProblem, Problem};
 use crate::state::{Delivery, Lapse, Pairing, Pinned};
 use crate::step::Event;
@@ -72,7 +71,10 @@ async fn take_up(options: &Options) -> Result<Option<Session>, KeysProblem> {
         KeysProblem::Unreadable
     })?;
     let keeper = Keeper::new(keys, file, outbox);
-    Session::start(Arc::new(keeper), held, password, options).map(Some).map_err(|_| KeysProblem::Unreadable)
+    Session::start(Arc::new(keeper), held, password, options).map(Some).map_err(|problem| match problem {
+        Problem::Keys(problem) => problem,
+        _ => KeysProblem::Unreadable,
+    })
 }
 
 /// What is on this computer of a pairing that has ended.
@@ -95,6 +97,9 @@ pub(crate) struct Pair {
 impl Pair {
     /// New keys for every pairing: a device is known to one agent only. When it fails early, what was there before goes on.
     pub async fn run(mut self) -> Result<Session, (Problem, Option<Session>)> {
+        if let Err(problem) = Certificates::of(&self.options) {
+            return Err((unusable(&problem).into(), self.before));
+        }
         if let Some(before) = self.before.take_if(|before| before.is_from(&self.invite)) {
             return before.anew(&self.invite, &self.options).await.map_err(|problem| (problem, None));
         }
@@ -156,11 +161,9 @@ impl Session {
         password: Option<Sensitive<String>>,
         options: &Options,
     ) -> Result<Self, Problem> {
-        let settings = settings(&keeper, password, options.broker_ca.as_deref());
-        let (link, link_events) = settings.and_then(Link::start).map_err(|error| {
-            tracing::error!(%error, "the broker's address cannot be used");
-            crate::problem::InviteProblem::Unreadable
-        })?;
+        let certificates = Certificates::of(options).map_err(|problem| unusable(&problem))?;
+        let settings = settings(&keeper, password, certificates);
+        let (link, link_events) = settings.and_then(Link::start).map_err(|error| not_startable(&error))?;
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, heard) = mpsc::unbounded_channel();
         let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), tell);
@@ -245,8 +248,8 @@ impl Session {
 pub(crate) fn settings(
     keeper: &Keeper,
     password: Option<Sensitive<String>>,
-    ca_file: Option<&Path>,
-) -> Result<Settings, valetkey_link::SettingsError> {
+    certificates: Certificates,
+) -> Result<Settings, SettingsError> {
     let file = keeper.pairing();
     let pairing = file.get();
     let (topics, device) = (pairing.topics(), keeper.keys.thumbprint());
@@ -255,11 +258,30 @@ pub(crate) fn settings(
     let mut settings = Settings::new(pairing.broker_url.as_str(), device.as_str())?;
     settings.username.clone_from(&pairing.broker_username);
     settings.password = password.map(|password| Password::new(password.expose().as_str()));
-    settings.ca_file = ca_file.map(Path::to_owned);
+    certificates.apply_to(&mut settings);
     settings.subscriptions = vec![topics.outbox(&device), topics.presence(topics.agent())];
     settings.birth = Some(presence(Presence::Online));
     settings.last_will = Some(presence(Presence::Offline));
     Ok(settings)
+}
+
+/// There is no connection without them.
+fn unusable(problem: &NoCertificates) -> KeysProblem {
+    tracing::error!(%problem, "no assistant is served until that is mended");
+    match problem {
+        NoCertificates::Policy(_) => KeysProblem::Forbidden,
+        NoCertificates::Files(_) => KeysProblem::Certificates,
+    }
+}
+
+fn not_startable(error: &SettingsError) -> Problem {
+    tracing::error!(%error, "the broker cannot be connected to");
+    match error {
+        SettingsError::CaFile(_) | SettingsError::ClientCertificate(_) | SettingsError::SystemRoots => {
+            KeysProblem::Certificates.into()
+        }
+        _ => crate::problem::InviteProblem::Unreadable.into(),
+    }
 }
 
 fn not_held(error: &NotHeld) -> KeysProblem {

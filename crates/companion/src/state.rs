@@ -202,6 +202,8 @@ pub enum LinkProblem {
     Expired,
     /// The broker does not let this device in.
     Refused,
+    /// It asks for a certificate of this computer, and has none that it takes.
+    NoCertificate,
 }
 
 /// An account as the assistant last described it.

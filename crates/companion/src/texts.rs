@@ -1,7 +1,7 @@
 //! The keys of every sentence a person sees. The words are in one place per language; a language is complete when it
 //! compiles.
 
-use valetkey_checkup::Finding;
+use valetkey_checkup::{Finding, Level};
 
 use crate::doctor::Check;
 use crate::problem::Problem;
@@ -79,6 +79,7 @@ pub enum Text<'a> {
     BrokerWrongName,
     BrokerExpired,
     BrokerRefused,
+    BrokerWantsCertificate,
     Reconnect,
     WrongAccount {
         signed_in_as: &'a str,
@@ -156,6 +157,13 @@ pub enum Text<'a> {
     BlockedBody {
         address: &'a str,
     },
+
+    // The check of the set-up.
+    Checked {
+        problems: usize,
+        warnings: usize,
+    },
+    Level(Level),
 
     // The terminal.
     TerminalLink,
@@ -279,6 +287,13 @@ pub enum Label {
     HelpPrivate,
     HelpStop,
     HelpWho,
+    CheckUp,
+    CheckUpAsk,
+    CheckUpBusy,
+    CheckUpAgain,
+    Report,
+    ReportHow,
+    CopyReport,
     Settings,
     Autostart,
     AutostartFailed,
@@ -286,7 +301,7 @@ pub enum Label {
 }
 
 impl Label {
-    pub const ALL: [(Self, &'static str); 36] = [
+    pub const ALL: [(Self, &'static str); 43] = [
         (Self::Title, "title"),
         (Self::Assistant, "assistant"),
         (Self::Accounts, "accounts"),
@@ -319,6 +334,13 @@ impl Label {
         (Self::HelpPrivate, "help_private"),
         (Self::HelpStop, "help_stop"),
         (Self::HelpWho, "help_who"),
+        (Self::CheckUp, "check_up"),
+        (Self::CheckUpAsk, "check_up_ask"),
+        (Self::CheckUpBusy, "check_up_busy"),
+        (Self::CheckUpAgain, "check_up_again"),
+        (Self::Report, "report"),
+        (Self::ReportHow, "report_how"),
+        (Self::CopyReport, "copy_report"),
         (Self::Settings, "settings"),
         (Self::Autostart, "autostart"),
         (Self::AutostartFailed, "autostart_failed"),

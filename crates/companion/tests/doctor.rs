@@ -133,7 +133,7 @@ async fn a_linked_computer_is_checked_up_to_what_its_assistant_answers_and_the_r
     running.lock().unwrap();
     let meanwhile = run(home.path(), &["doctor", "--json"]).await;
     assert_eq!(meanwhile.status.code(), Some(0), "{:#?}", checks(&meanwhile));
-    assert_says(&meanwhile, "in_use", "note", "Valet Key is running");
+    assert_says(&meanwhile, "in_use", "note", "Another Valet Key is at work");
     drop(running);
 
     // An assistant that says nothing, then no server, then none of Microsoft's.

@@ -34,6 +34,7 @@ pub use settings::{
     ClientCertificate, DEFAULT_KEEP_ALIVE, DEFAULT_MAX_PACKET, DEFAULT_SESSION_EXPIRY, Password, Proxy,
     Publish, Retain, Settings, SettingsError, Version,
 };
+pub use tls::check_certificates;
 pub use try_once::try_once;
 
 /// How this crate limits the MQTT library, for what attacks the library with the same limits.

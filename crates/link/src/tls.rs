@@ -11,6 +11,14 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use crate::settings::{ClientCertificate, SettingsError};
 
+/// Whether these files can be used: for whoever wants to know before there is anybody to connect to.
+pub fn check_certificates(
+    ca_file: Option<&Path>,
+    client: Option<&ClientCertificate>,
+) -> Result<(), SettingsError> {
+    configuration(ca_file, client).map(drop)
+}
+
 /// Reads the files now, so that a link with a wrong path does not start.
 pub(crate) fn configuration(
     ca_file: Option<&Path>,

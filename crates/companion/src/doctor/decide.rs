@@ -5,7 +5,7 @@ use valetkey_checkup::Level;
 use valetkey_entra::reach::NotReached;
 use valetkey_link::Problem;
 
-use super::facts::{Facts, Kept, Keys, Pairing, Policy};
+use super::facts::{Facts, Kept, Keys, Pairing, Policy, Unusable};
 use crate::state::Health;
 
 /// Microsoft's proofs of sign-in are checked with five minutes of allowance on either side.
@@ -42,6 +42,10 @@ pub enum Check {
     /// Seconds that the clock is ahead.
     Clock {
         ahead: i64,
+    },
+    /// The file with it; `None`: the system's.
+    Certificate {
+        file: Option<String>,
     },
     BrokerNotSecure {
         host: String,
@@ -88,6 +92,13 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         found.push(Check::SignInService { host, proxy, problem });
         found.extend(login.clock_ahead.map(|ahead| Check::Clock { ahead }));
     }
+    if let Some(problem) = &facts.certificates_problem {
+        let file = match problem {
+            Unusable::File(file) => Some(file.display().to_string()),
+            Unusable::OfTheSystem => None,
+        };
+        found.push(Check::Certificate { file });
+    }
     if let Some(broker) = &facts.broker {
         let (host, proxy, problem) = (broker.host.clone(), broker.proxy.clone(), broker.problem);
         if !broker.secure {
@@ -122,6 +133,7 @@ impl Check {
             Self::InUse => "in_use",
             Self::SignInService { .. } => "sign_in_service",
             Self::Clock { .. } => "clock",
+            Self::Certificate { .. } => "broker_certificate",
             Self::BrokerNotSecure { .. } => "broker_tls",
             Self::Broker { .. } => "broker",
             Self::Assistant { .. } => "assistant",
@@ -159,6 +171,7 @@ impl Check {
                 _ => Level::Ok,
             },
             Self::InUse => Level::Note,
+            Self::Certificate { .. } => Level::Problem,
             Self::BrokerNotSecure { .. } | Self::Waiting { .. } => Level::Warning,
             Self::Broker { problem, .. } => or(problem.is_none(), Level::Problem),
             // It may be switched off for the night: nothing for the person to mend.

@@ -21,6 +21,8 @@ pub struct Facts {
     pub data_dir_problem: Option<String>,
     pub policy_file: Option<PathBuf>,
     pub policy: Policy,
+    /// Without the certificates that were named for the broker there is no connection.
+    pub certificates_problem: Option<Unusable>,
     pub pairing: Pairing,
     pub keys: Keys,
     /// A companion runs on the data directory, and has the connection.
@@ -40,6 +42,14 @@ pub enum Policy {
     /// It is in force and forbids the assistant that this computer is linked to.
     Forbids,
     Unreadable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unusable {
+    File(PathBuf),
+    /// The system's list of authorities.
+    OfTheSystem,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -3,36 +3,81 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::time::timeout;
+use url::Url;
 use valetkey_entra::cloud::{Authority, Cloud};
 use valetkey_entra::{http, reach};
-use valetkey_handoff::message::State as Answer;
-use valetkey_handoff::{Presence, ToDevice, Topic, open};
-use valetkey_link::{Event, Link, Problem, Refusal, Retain, Settings, system_proxy};
+use valetkey_link::{Problem, SettingsError, system_proxy};
 
+use super::ask::{Asked, ask};
 use super::facts::{
-    Account, Assistant, Broker, Facts, Kept, Keys, Login, Pairing as Linked, Policy as Rules, Waiting,
+    Assistant, Broker, Facts, Kept, Keys, Login, Pairing as Stage, Policy as Rules, Unusable, Waiting,
 };
+use super::within::Known;
 use crate::controller::Options;
-use crate::courier;
 use crate::held::{Held, NotHeld};
 use crate::keeper::Keeper;
 use crate::keystore::{EntryName, KeyStoreError};
 use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, Pairing, PairingFile, host};
-use crate::policy::{Policies, policy_file};
+use crate::policy::{Certificates, NoCertificates, Policies, policy_file};
 use crate::session;
-use crate::state::HELLO_PATIENCE;
-
-/// A slow proxy takes ten seconds, and a broker that does not answer is given up by the link after twenty.
-const BROKER_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Looks at everything. While a companion runs on the same data directory its connection is left alone: a device is
 /// connected once.
 pub async fn look(options: &Options) -> Facts {
+    let (mut facts, linked) = around(options).await;
+    let Some(linked) = linked else { return facts };
+    let _held = match Held::take(&options.data_dir).await {
+        Ok(held) => held,
+        Err(NotHeld::By(_)) => {
+            facts.in_use = true;
+            return facts;
+        }
+        Err(NotHeld::Io(error)) => {
+            facts.data_dir_problem = Some(error.kind().to_string());
+            return facts;
+        }
+    };
+    let url = linked.file.get().broker_url.clone();
+    let (entry, keys) = keys(options, linked.file.get()).await;
+    facts.keys = keys;
+    if let Some((device, password)) = entry {
+        let keeper = Keeper::new(device, linked.file, linked.outbox);
+        let asked = match session::settings(&keeper, password, linked.certificates) {
+            Ok(settings) => ask(&keeper, settings, options).await,
+            Err(_) => Asked { problem: Some(Problem::ProtocolError), assistant: Assistant::default() },
+        };
+        let reached = asked.problem.is_none();
+        facts.broker = Some(broker(&url, asked.problem));
+        facts.assistant = reached.then_some(asked.assistant);
+    }
+    facts
+}
+
+/// The same from inside the companion that runs: what it knows of the connection is asked of it, and no second one is made.
+pub(super) async fn look_within(options: &Options, known: impl Future<Output = Known>) -> Facts {
+    let ((mut facts, linked), known) = tokio::join!(around(options), known);
+    let Some(linked) = linked else { return facts };
+    facts.in_use = known.in_use;
+    let pairing = linked.file.get();
+    facts.keys = keys(options, pairing).await.1;
+    if let Some(connection) = known.connection {
+        facts.broker = Some(broker(&pairing.broker_url, connection.problem));
+        facts.assistant = connection.problem.is_none().then_some(connection.assistant);
+    }
+    facts
+}
+
+/// What the connection would be made with.
+struct Linked {
+    file: PairingFile,
+    outbox: Outbox,
+    certificates: Certificates,
+}
+
+/// Everything but the connection; and what it takes to look at that, if it may be made.
+async fn around(options: &Options) -> (Facts, Option<Linked>) {
     let data_dir = &options.data_dir;
     let mut facts = Facts {
         at: options.clock.now(),
@@ -42,7 +87,8 @@ pub async fn look(options: &Options) -> Facts {
         data_dir_problem: unwritable(data_dir),
         policy_file: in_force(options),
         policy: Rules::None,
-        pairing: Linked::Missing,
+        certificates_problem: None,
+        pairing: Stage::Missing,
         keys: Keys::NotAsked,
         in_use: false,
         login: None,
@@ -54,50 +100,41 @@ pub async fn look(options: &Options) -> Facts {
         (Ok(Some(file)), Ok(outbox)) => (file, outbox),
         (Ok(None), _) => {
             facts.policy = rules(options, None);
-            return facts;
+            return (facts, None);
         }
         _ => {
             facts.policy = rules(options, None);
-            facts.pairing = Linked::Unusable;
-            return facts;
+            facts.pairing = Stage::Unusable;
+            return (facts, None);
         }
     };
     facts.policy = rules(options, Some(file.get()));
-    facts.pairing = if file.get().enrolled { Linked::Paired } else { Linked::Begun };
+    facts.pairing = if file.get().enrolled { Stage::Paired } else { Stage::Begun };
     facts.waiting = outbox.all().map(|one| Waiting { what: kept(&one.what), since: one.sealed_at }).collect();
     // What is not allowed is not contacted.
     if matches!(facts.policy, Rules::Forbids | Rules::Unreadable) {
-        return facts;
+        return (facts, None);
     }
+    let certificates = Certificates::of(options);
+    facts.certificates_problem = certificates.as_ref().err().map(unusable);
     facts.login = login(file.get(), options).await;
-    let _held = match Held::take(data_dir).await {
-        Ok(held) => held,
-        Err(NotHeld::By(_)) => {
-            facts.in_use = true;
-            return facts;
+    let linked = certificates.ok().map(|certificates| Linked { file, outbox, certificates });
+    (facts, linked)
+}
+
+fn unusable(problem: &NoCertificates) -> Unusable {
+    match problem {
+        NoCertificates::Files(SettingsError::CaFile(file) | SettingsError::ClientCertificate(file)) => {
+            Unusable::File(file.clone())
         }
-        Err(NotHeld::Io(error)) => {
-            facts.data_dir_problem = Some(error.kind().to_string());
-            return facts;
-        }
-    };
-    let url = file.get().broker_url.clone();
-    let (entry, keys) = keys(options, file.get()).await;
-    facts.keys = keys;
-    if let Some((device, password)) = entry {
-        let keeper = Keeper::new(device, file, outbox);
-        let settings = session::settings(&keeper, password, options.broker_ca.as_deref());
-        let asked = match settings {
-            Ok(settings) => ask(&keeper, settings, options).await,
-            Err(_) => Asked { problem: Some(Problem::ProtocolError), assistant: Assistant::default() },
-        };
-        let host = host(url.as_str());
-        let secure = matches!(url.scheme(), "mqtts" | "wss") || is_here(&host);
-        let reached = asked.problem.is_none();
-        facts.broker = Some(Broker { host, secure, proxy: system_proxy(&url), problem: asked.problem });
-        facts.assistant = reached.then_some(asked.assistant);
+        _ => Unusable::OfTheSystem,
     }
-    facts
+}
+
+fn broker(url: &Url, problem: Option<Problem>) -> Broker {
+    let host = host(url.as_str());
+    let secure = matches!(url.scheme(), "mqtts" | "wss") || is_here(&host);
+    Broker { host, secure, proxy: system_proxy(url), problem }
 }
 
 fn has_opener() -> bool {
@@ -177,84 +214,6 @@ async fn keys(options: &Options, pairing: &Pairing) -> (Option<Device>, Keys) {
         Some(_) => (None, Keys::Missing),
         None => (None, Keys::Unusable),
     }
-}
-
-struct Asked {
-    problem: Option<Problem>,
-    assistant: Assistant,
-}
-
-/// Says hello and waits for the answer to it. Nothing is acknowledged: what the broker has kept comes again.
-async fn ask(keeper: &Keeper, settings: Settings, options: &Options) -> Asked {
-    let failed = |problem| Asked { problem: Some(problem), assistant: Assistant::default() };
-    // Nobody is told that this device is there: it is gone in a moment.
-    let settings = Settings { birth: None, last_will: None, ..settings };
-    let Ok((link, mut events)) = Link::start(settings) else { return failed(Problem::ProtocolError) };
-    let up = async {
-        loop {
-            match events.next().await {
-                Some(Event::Up { .. }) => return Ok(()),
-                Some(Event::Down { problem, .. }) => return Err(problem),
-                Some(Event::Refused { id: None, .. }) => {
-                    return Err(Problem::Refused(Refusal::NotAuthorized));
-                }
-                Some(_) => {}
-                None => return Err(Problem::ClosedByBroker),
-            }
-        }
-    };
-    let up = timeout(BROKER_PATIENCE, up).await.unwrap_or(Err(Problem::Unreachable));
-    if let Err(problem) = up {
-        link.stop().await;
-        return failed(problem);
-    }
-    let mut assistant = Assistant::default();
-    let patience = Duration::try_from(HELLO_PATIENCE).unwrap_or_default();
-    let answered =
-        timeout(patience, answer(keeper, &link, &mut events, &mut assistant.said_online, options)).await;
-    link.stop().await;
-    if let Ok(Some((state, at))) = answered {
-        assistant.answered_at = Some(at);
-        assistant.accounts = courier::accounts(state)
-            .into_iter()
-            .map(|one| Account { address: one.address, health: one.health, reason: one.reason })
-            .collect();
-    }
-    Asked { problem: None, assistant }
-}
-
-async fn answer(
-    keeper: &Keeper,
-    link: &Link,
-    events: &mut valetkey_link::Events,
-    online: &mut Option<bool>,
-    options: &Options,
-) -> Option<(Answer, Timestamp)> {
-    let (agent, topics) = {
-        let file = keeper.pairing();
-        (file.get().agent.clone(), file.get().topics())
-    };
-    let hello = keeper.hello(options.clock.now()).ok()?;
-    link.publish(keeper.inbox_topic(), hello.text, Retain::No).ok()?;
-    while let Some(event) = events.next().await {
-        let Event::Message(delivery) = event else { continue };
-        match topics.parse(&delivery.topic) {
-            Some(Topic::Presence(who)) if who == *topics.agent() => {
-                *online = Presence::parse(&delivery.payload).map(|presence| presence == Presence::Online);
-            }
-            Some(Topic::Out(device)) if device == keeper.keys.thumbprint() => {
-                let now = options.clock.now();
-                if let Ok(opened) = open::<ToDevice>(&delivery.payload, &agent, &keeper.keys, now)
-                    && let ToDevice::State(state) = opened.message
-                    && state.answers == Some(hello.jti)
-                {
-                    return Some((state, now));
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 fn is_here(host: &str) -> bool {

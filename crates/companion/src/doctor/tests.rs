@@ -5,8 +5,10 @@ use valetkey_checkup::{Finding, Level, has_problem};
 use valetkey_entra::reach::NotReached;
 use valetkey_link::Problem;
 
-use super::facts::{Account, Assistant, Broker, Facts, Kept, Keys, Login, Pairing, Policy, Waiting};
-use super::{Check, findings, report};
+use super::facts::{
+    Account, Assistant, Broker, Facts, Kept, Keys, Login, Pairing, Policy, Unusable, Waiting,
+};
+use super::{Check, Sheet, findings, report};
 use crate::samples::now;
 use crate::state::Health;
 use crate::texts::Language;
@@ -27,6 +29,7 @@ fn well() -> Facts {
         data_dir_problem: None,
         policy_file: Some("/etc/valet-key/policy.toml".into()),
         policy: Policy::None,
+        certificates_problem: None,
         pairing: Pairing::Paired,
         keys: Keys::There,
         in_use: false,
@@ -92,6 +95,7 @@ fn every_check() -> Vec<Check> {
         all.push(Check::SignInService { host: "login.microsoftonline.com".into(), proxy: proxy(), problem });
     }
     all.extend([0, 90, -720, 86_400].map(|ahead| Check::Clock { ahead }));
+    all.extend([Some("/etc/valet-key/client.pem".to_owned()), None].map(|file| Check::Certificate { file }));
     all.push(Check::BrokerNotSecure { host: host() });
     for problem in Problem::ALL.into_iter().map(Some).chain([None]) {
         all.push(Check::Broker { host: host(), proxy: proxy(), problem });
@@ -160,13 +164,14 @@ fn every_reason_that_a_person_can_do_something_about_has_words_of_its_own() {
         Problem::TlsWrongName,
         Problem::TlsExpired,
         Problem::Refused(valetkey_link::Refusal::NotAuthorized),
+        Problem::Refused(valetkey_link::Refusal::ClientCertificate),
         Problem::Proxy,
         Problem::ProtocolError,
     ]
     .into_iter()
     .map(server)
     .collect();
-    assert_eq!(said.len(), 7);
+    assert_eq!(said.len(), 8);
 }
 
 /// Shows J8 of the check: an assistant that is away, a locked keyring and what waits are no failures.
@@ -195,6 +200,13 @@ fn what_a_person_or_an_administrator_must_do_is_a_problem() {
         ),
         (with(|facts| facts.policy = Policy::Forbids), "policy"),
         (with(|facts| facts.policy = Policy::Unreadable), "policy"),
+        (
+            with(|facts| {
+                facts.certificates_problem = Some(Unusable::File("/etc/valet-key/client.pem".into()));
+                (facts.broker, facts.assistant) = (None, None);
+            }),
+            "broker_certificate",
+        ),
         (with(|facts| facts.keys = Keys::Missing), "keyring"),
         (with(|facts| facts.loopback = false), "loopback"),
         (with(|facts| facts.data_dir_problem = Some("storage full".into())), "data_directory"),
@@ -244,4 +256,52 @@ fn a_report_names_servers_and_nobody() {
     }
     // The words to the person have it, so the search would have found it.
     assert!(findings(&facts, ENGLISH).iter().any(|finding| finding.text.contains("ana@")));
+}
+
+/// Facts as a person might have them, by a name for the snapshot.
+fn days() -> [(&'static str, Facts); 4] {
+    let with = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = well();
+        change(&mut facts);
+        facts
+    };
+    [
+        ("well", well()),
+        (
+            "not_linked",
+            with(&|facts| {
+                (facts.pairing, facts.keys) = (Pairing::Missing, Keys::NotAsked);
+                (facts.login, facts.broker, facts.assistant) = (None, None, None);
+            }),
+        ),
+        (
+            "in_a_hotel",
+            with(&|facts| {
+                facts.login.as_mut().unwrap().problem = Some(NotReached::Malformed);
+                facts.login.as_mut().unwrap().clock_ahead = None;
+                facts.broker.as_mut().unwrap().problem = Some(Problem::Unreachable);
+                facts.assistant = None;
+                facts.waiting = vec![Waiting { what: Kept::SignIn, since: now() }];
+            }),
+        ),
+        (
+            "a_wrong_clock",
+            with(&|facts| {
+                facts.login.as_mut().unwrap().clock_ahead = Some(-720);
+                facts.assistant = Some(Assistant { said_online: Some(false), ..Assistant::default() });
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn the_window_says_first_what_is_to_be_done_and_its_report_is_the_one_that_names_nobody() {
+    for (name, facts) in days() {
+        let sheet = Sheet::of(&facts, "valet-key", ENGLISH);
+        assert!(sheet.lines.is_sorted_by_key(|line| std::cmp::Reverse(line.level)), "{name}");
+        assert_eq!(sheet.lines.len(), findings(&facts, ENGLISH).len());
+        assert_eq!(sheet.report, report(&facts, "valet-key", ENGLISH));
+        assert!(!sheet.report.contains("ana@"), "{}", sheet.report);
+        insta::assert_json_snapshot!(name, sheet, { ".report" => "[report]" });
+    }
 }

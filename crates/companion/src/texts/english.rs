@@ -76,6 +76,11 @@ pub(super) fn say(text: Text<'_>) -> String {
              for a new invite."
                 .into()
         }
+        Text::BrokerWantsCertificate => {
+            "The server between you and your assistant lets in only computers with a certificate, and this one has none \
+             that it accepts. Tell your administrator."
+                .into()
+        }
         Text::Reconnect | Text::LapseTitle => "Microsoft needs you to sign in again".into(),
         Text::WrongAccount { signed_in_as, wanted } => {
             format!("You signed in as {signed_in_as}, but this is for {wanted}")
@@ -133,6 +138,8 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::PageCancelled => "Sign-in cancelled".into(),
         Text::PageCancelledDetail => "Nothing was sent. You can close this tab, and connect whenever you like.".into(),
         Text::PageProblem => "Signing in didn't work".into(),
+        Text::Checked { problems, warnings } => doctor::checked(problems, warnings),
+        Text::Level(level) => doctor::level(level).into(),
         Text::TerminalLink => "If no browser opens, open this address yourself:".into(),
         Text::TerminalNotAsked => "Nobody can be asked here. To agree without being asked, add --yes.".into(),
         Text::TerminalDeclined => "Nothing was linked and nothing was sent.".into(),

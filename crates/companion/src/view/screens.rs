@@ -147,6 +147,9 @@ impl Painter<'_> {
             LinkState::Down { reason: LinkProblem::Refused, .. } => {
                 (Text::NoNetwork, Some(Text::BrokerRefused))
             }
+            LinkState::Down { reason: LinkProblem::NoCertificate, .. } => {
+                (Text::NoNetwork, Some(Text::BrokerWantsCertificate))
+            }
             _ if self.state.delivery.is_some() => (Text::AgentOffline, Some(Text::AgentOfflinePending)),
             _ => (Text::AgentOffline, Some(Text::AgentOfflineIdle)),
         }

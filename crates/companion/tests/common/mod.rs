@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use url::Url;
+use valetkey_companion::doctor::Doctor;
 use valetkey_companion::view::{Screen, View};
 use valetkey_companion::{
     Clock, Command, Companion, Handle, InviteLink, KeyStore, Language, MemoryKeyStore, Options, Outlet, Way,
@@ -307,6 +308,10 @@ impl Person {
             policy_file: self.policy.clone(),
             broker_ca: None,
         }));
+    }
+
+    pub fn doctor(&self) -> Doctor {
+        self.companion.as_ref().unwrap().doctor()
     }
 
     pub fn send(&self, command: Command) {

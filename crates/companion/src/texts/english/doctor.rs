@@ -1,9 +1,9 @@
 //! What a check of the set-up says. One sentence for how it is, one for what to do.
 
 use jiff::Timestamp;
-use valetkey_checkup::Finding;
+use valetkey_checkup::{Finding, Level};
 use valetkey_entra::reach::NotReached;
-use valetkey_link::Problem;
+use valetkey_link::{Problem, Refusal};
 
 use crate::doctor::Check;
 use crate::doctor::facts::{Kept, Keys, Pairing, Policy};
@@ -12,6 +12,26 @@ use crate::state::Health;
 pub(in crate::texts) fn check(check: &Check) -> Finding {
     let (text, action) = words(check);
     Finding { check: check.code(), level: check.level(), text, action: action.map(str::to_owned) }
+}
+
+/// What came of all of it.
+pub(super) fn checked(problems: usize, warnings: usize) -> String {
+    match (problems, warnings) {
+        (0, 0) => "Nothing is wrong".into(),
+        (0, 1) => "It works; one thing needs a look".into(),
+        (0, warnings) => format!("It works; {warnings} things need a look"),
+        (1, _) => "One thing doesn't work".into(),
+        (problems, _) => format!("{problems} things don't work"),
+    }
+}
+
+pub(super) fn level(level: Level) -> &'static str {
+    match level {
+        Level::Ok => "Fine",
+        Level::Note => "Good to know",
+        Level::Warning => "Needs a look",
+        Level::Problem => "Doesn't work",
+    }
 }
 
 /// How it is, and what to do where something is to be done.
@@ -39,12 +59,20 @@ fn words(check: &Check) -> (String, Option<&'static str>) {
         Check::Pairing(pairing) => paired(*pairing),
         Check::Keys(keys) => keyring(*keys),
         Check::InUse => (
-            "Valet Key is running; it has the connection to your assistant, and its window says how it is."
-                .into(),
-            Some("Quit it and check again to have the connection checked as well."),
+            "Another Valet Key is at work on this computer and has the connection to your assistant.".into(),
+            Some("Check there, or quit it and check again here."),
         ),
         Check::SignInService { host, proxy, problem } => sign_in_service(host, proxy.as_deref(), *problem),
         Check::Clock { ahead } => clock(*ahead),
+        Check::Certificate { file } => (
+            match file {
+                Some(file) => format!(
+                    "The certificate in {file} can't be used, and your assistant's server asks for it."
+                ),
+                None => "This computer's list of trusted certificates cannot be used.".into(),
+            },
+            Some("Without it nothing is sent to your assistant. Ask your administrator to put it right."),
+        ),
         Check::BrokerNotSecure { host } => (
             format!(
                 "The way to {host}, between you and your assistant, is not secure; your sign-ins are sealed all the same."
@@ -108,7 +136,7 @@ fn keyring(keys: Keys) -> (String, Option<&'static str>) {
         ),
         Keys::NoKeyring => (
             "There is no keyring on this computer.".into(),
-            Some("Start or install one (GNOME Keyring, KWallet); in a terminal, --key-file does without."),
+            Some("Have whoever looks after this computer start or install one (GNOME Keyring or KWallet)."),
         ),
         Keys::Missing => (
             "The keyring has no keys for this link.".into(),
@@ -192,6 +220,12 @@ fn server(host: &str, proxy: Option<&str>, problem: Option<Problem>) -> (String,
             Some(
                 "Check the date and time of this computer; if they are right, tell whoever runs your assistant.",
             ),
+        ),
+        Problem::Refused(Refusal::ClientCertificate) => (
+            format!(
+                "{host}, between you and your assistant, lets in only computers with a certificate that it accepts."
+            ),
+            Some("Tell your administrator that this computer needs one."),
         ),
         Problem::Refused(_) => (
             format!("{host}, between you and your assistant, does not let this computer in."),

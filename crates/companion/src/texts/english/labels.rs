@@ -41,6 +41,13 @@ pub(super) fn label(label: Label) -> &'static str {
         }
         Label::HelpStop => "To stop, choose Disconnect: your assistant then deletes its access.",
         Label::HelpWho => "If something does not work, ask the person who sent you the invite.",
+        Label::CheckUp => "Check my set-up",
+        Label::CheckUpAsk => "Something not working?",
+        Label::CheckUpBusy => "Checking… This can take half a minute.",
+        Label::CheckUpAgain => "Check again",
+        Label::Report => "Report for whoever helps you",
+        Label::ReportHow => "It has no password and nobody's name in it. Read it before you send it.",
+        Label::CopyReport => "Copy report",
         Label::Settings => "Settings",
         Label::Autostart => "Start Valet Key when I log in",
         Label::AutostartFailed => "This computer did not let that setting be changed.",

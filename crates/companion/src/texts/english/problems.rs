@@ -5,12 +5,15 @@ use valetkey_entra::refusal::Reason;
 use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 use crate::texts::AdminRequest;
 
+const CERTIFICATE: &str = "A certificate this computer needs can't be used";
+
 pub(super) fn what(problem: &Problem) -> String {
     match problem {
         Problem::Invite(problem) => match problem {
             InviteProblem::Unreadable => "This isn't a whole invite link",
             InviteProblem::Expired => "This invite seems to have run out",
             InviteProblem::Forbidden => "Your organisation doesn't allow this assistant",
+            InviteProblem::Certificates => CERTIFICATE,
             InviteProblem::Used => "This invite was already used or withdrawn",
         }
         .into(),
@@ -19,6 +22,7 @@ pub(super) fn what(problem: &Problem) -> String {
             KeysProblem::Unavailable => "This computer has no keyring",
             KeysProblem::Unreadable => "Valet Key's own records can't be read",
             KeysProblem::Forbidden => "Your organisation no longer allows this assistant",
+            KeysProblem::Certificates => CERTIFICATE,
             KeysProblem::InUse(Some(Holder { program: Program::Terminal, .. })) => {
                 "Valet Key is at work in a terminal"
             }
@@ -43,6 +47,10 @@ pub(super) fn remedy(problem: &Problem) -> String {
             InviteProblem::Forbidden => {
                 "Nothing was sent. Ask your administrator which assistants are allowed."
             }
+            InviteProblem::Certificates => {
+                "Without it nothing is sent to your assistant. Ask your administrator to put it right, then open the invite \
+                 again."
+            }
             InviteProblem::Used => {
                 "Nothing was handed over. Ask whoever runs your assistant for a new invite."
             }
@@ -58,6 +66,9 @@ pub(super) fn remedy(problem: &Problem) -> String {
             KeysProblem::Unreadable => "Ask whoever runs your assistant for a new invite and open it here.",
             KeysProblem::Forbidden => {
                 "Nothing is sent to it. Ask your administrator which assistants are allowed."
+            }
+            KeysProblem::Certificates => {
+                "Without it nothing is sent to your assistant. Ask your administrator to put it right; this goes on by itself then."
             }
             KeysProblem::InUse(Some(Holder { program, pid })) => {
                 let name = match program {
