@@ -87,7 +87,8 @@ impl Asker {
         let config = Config::load(&self.config_file, self.broker.clone())?;
         let agent: Agent = setup::open_agent(&self.state_dir, &config, &self.keys)?;
         let accounts = setup::accounts(&agent, &config, None)?;
-        Ok(Desk { agent, config, accounts })
+        let key_from = self.keys.source(&config);
+        Ok(Desk { agent, config, accounts, key_from })
     }
 
     pub fn check_there_is_an_agent(&self) -> Result<()> {

@@ -16,6 +16,7 @@ use crate::audit::{self, Wish};
 use crate::config::{Config, is_loopback, parse_duration};
 use crate::control::{Answer, Answers, Question};
 use crate::problem::Problem;
+use crate::vault_key::Source;
 
 /// An open agent with what the operator configured.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Desk {
     pub agent: Agent,
     pub config: Config,
     pub accounts: Arc<dyn BrokerAccounts>,
+    pub key_from: Option<Source>,
 }
 
 impl Answers for Desk {
@@ -58,6 +60,7 @@ impl Desk {
                 // As a policy file of the companion names an agent: by both of its keys.
                 status["keys"] =
                     format!("{} {}", self.agent.id(), self.agent.public_keys().recipient()).into();
+                status["vault_key_from"] = json!(self.key_from);
                 Ok(status)
             }
             Question::Audit { last } => audit::of_agent(&self.agent, Wish::Last(last)).await,

@@ -17,7 +17,7 @@ use crate::desk::Desk;
 use crate::own_broker::OwnBroker;
 use crate::setup;
 use crate::show::Printer;
-use crate::vault_key::Keys;
+use crate::vault_key::{Keys, Source};
 
 /// Runs until SIGTERM, SIGINT, SIGHUP or a problem that ends it.
 pub async fn serve(state_dir: &Path, config: Config, keys: &Keys, printer: Printer) -> Result<()> {
@@ -37,7 +37,9 @@ pub async fn serve(state_dir: &Path, config: Config, keys: &Keys, printer: Print
         () = ending.asked() => return Ok(()),
         started = start_broker(&agent, &config) => started?,
     };
-    let ended = work(&agent, config, printer, updates, door, settings, own.clone(), &mut ending).await;
+    let key_from = keys.source(&config);
+    let ended =
+        work(&agent, config, key_from, printer, updates, door, settings, own.clone(), &mut ending).await;
     if let Some(broker) = own {
         broker.stop().await;
     }
@@ -59,6 +61,7 @@ async fn start_broker(agent: &Agent, config: &Config) -> Result<(Settings, Optio
 async fn work(
     agent: &Agent,
     config: Config,
+    key_from: Option<Source>,
     printer: Printer,
     updates: Receiver<Update>,
     door: Door,
@@ -71,7 +74,7 @@ async fn work(
         &json!({ "event": "serving", "agent": agent.id(), "name": agent.name(), "broker": settings.url }),
         || format!("{} is running. Invite somebody: valetkey-agent invite --email …", agent.name()),
     );
-    let desk = Arc::new(Desk { agent: agent.clone(), config, accounts: Arc::clone(&accounts) });
+    let desk = Arc::new(Desk { agent: agent.clone(), config, accounts: Arc::clone(&accounts), key_from });
     let stop = CancellationToken::new();
     let telling = tokio::spawn(tell(updates, printer));
     let running = async {

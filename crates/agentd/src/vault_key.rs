@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use valetkey_agent::VaultKey;
 use valetkey_agent::at_rest::MAX_KEY_TEXT;
 use valetkey_handoff::Sensitive;
@@ -19,6 +20,16 @@ const CREDENTIAL: &str = "vault-key";
 const NEW_CREDENTIAL: &str = "vault-key-new";
 /// A key that a group may read is an arrangement (root:valetkey 0640); one for everybody is a mistake.
 const EVERYBODY: u32 = 0o007;
+
+/// Where the present key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    Descriptor,
+    Credential,
+    /// `key_file` in the configuration.
+    File,
+}
 
 /// The keys that were given by descriptors, and the way to the others.
 #[derive(Debug, Default)]
@@ -57,6 +68,15 @@ impl Keys {
         };
         check_place(path, state_dir)?;
         from_file(path).map(Some)
+    }
+
+    /// Which of them [`Self::present`] takes; whether that is a key is not looked at.
+    pub fn source(&self, config: &Config) -> Option<Source> {
+        if self.given.is_some() {
+            return Some(Source::Descriptor);
+        }
+        let file = config.vault.key_file.as_ref().map(|_| Source::File);
+        credential(CREDENTIAL).map(|_| Source::Credential).or(file)
     }
 
     /// The key that is to take the present one's place.

@@ -131,6 +131,28 @@ async fn a_certificate_of_an_unknown_authority_for_another_name_or_expired_is_ea
     }
 }
 
+/// The daemon says where it has its key from; the doctor has none of its own.
+#[tokio::test]
+async fn a_sealed_vault_and_where_the_daemon_has_its_key_from_are_said() {
+    let home = home(&own_broker());
+    assert_eq!(found(&doctor(&home).1, "vault").0, "note");
+    let key = home.folder.path().join("vault-key");
+    assert_eq!(home.run(&["vault", "keygen", "--out", key.to_str().unwrap()]).code, 0);
+    let with_key = fs::read_to_string(home.config()).unwrap() + &format!("[vault]\nkey_file = {key:?}\n");
+    write(&home.config(), &with_key);
+    assert_eq!(home.run(&["vault", "seal"]).code, 0);
+    let serving = home.serve().await;
+    let answer = doctor(&home).1;
+    let (level, said) = found(&answer, "vault");
+    assert!(level == "ok" && said.contains(&format!("its key is in {}", key.display())), "{said}");
+    let secret = fs::read_to_string(&key).unwrap();
+    let secret = secret.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).unwrap();
+    for printed in [home.run(&["doctor"]), home.json(&["doctor"]), home.run(&["doctor", "--report", "-"])] {
+        assert!(printed.out.contains("sealed at rest") && !printed.out.contains(secret), "{printed:?}");
+    }
+    serving.stop().unwrap();
+}
+
 #[test]
 fn what_is_wrong_with_the_directory_or_the_configuration_comes_with_what_mends_it() {
     let home = home("");

@@ -7,8 +7,9 @@ use valetkey_link::{Problem, Refusal};
 
 use crate::problem::quoted;
 use crate::show::count;
+use crate::vault_key::Source;
 
-use super::facts::{Account, Audit, Broker, Directory, Facts, Login, Met, Status, Tried};
+use super::facts::{Account, Audit, Broker, Directory, Facts, Login, Met, Status, Tried, Vault};
 
 /// One account's file has up to 4 MiB, and is written beside the old one; the audit grows by 1 MiB at a time.
 const LITTLE_SPACE: u64 = 64 * 1024 * 1024;
@@ -25,6 +26,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     if facts.directory.has_agent {
         found.extend(running(facts));
     }
+    found.extend(facts.vault.as_ref().map(vault));
     if let Some(broker) = &facts.broker {
         found.extend(broker_itself(broker));
     }
@@ -138,6 +140,33 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
             "Set client_id in agent.toml; docs/entra.md says how to get one.",
         )
     }]
+}
+
+fn vault(vault: &Vault) -> Finding {
+    if vault.interrupted {
+        return Finding::warning(
+            "vault",
+            "Sealing, unsealing or a change of the vault's key was interrupted, or a file was put there by somebody. \
+             Nothing is lost.",
+            "Look at it with valetkey-agent vault status, then run again what was interrupted; docs/operating.md, \
+             \"Sealing the vault\".",
+        );
+    }
+    if !vault.sealed {
+        return Finding::note(
+            "vault",
+            "The vault is not sealed at rest: whoever copies the directory has the sign-ins.",
+        )
+        .with_action("To seal it, see \"Sealing the vault\" in docs/operating.md.");
+    }
+    let key = match (vault.key_from, &vault.key_file) {
+        (Some(Source::Descriptor), _) => "its key came by a file descriptor".to_owned(),
+        (Some(Source::Credential), _) => "its key is systemd's credential vault-key".to_owned(),
+        (Some(Source::File), Some(file)) => format!("its key is in {}", file.display()),
+        (Some(Source::File), None) => "its key is in a file".to_owned(),
+        (None, _) => "nobody gave this command its key".to_owned(),
+    };
+    Finding::ok("vault", format!("The vault is sealed at rest; {key}."))
 }
 
 /// Whether anybody renews and listens.

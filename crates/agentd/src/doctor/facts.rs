@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::vault_key::Source;
+
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
     pub at: Timestamp,
@@ -12,6 +14,8 @@ pub struct Facts {
     /// What is wrong with the configuration, in words; `None`: it can be used.
     pub configuration_problem: Option<String>,
     pub has_client_id: bool,
+    /// `None`: it could not be looked at, or there is none.
+    pub vault: Option<Vault>,
     pub agent: Met,
     pub broker: Option<Broker>,
     pub login: Option<Login>,
@@ -35,6 +39,17 @@ pub struct Directory {
     pub free_bytes: Option<u64>,
     /// Whose process number stands in the lock's file. It holds it only if it still runs.
     pub holder: Option<u32>,
+}
+
+/// How the vault is at rest. Never a key.
+#[derive(Debug, Clone, Serialize)]
+pub struct Vault {
+    pub sealed: bool,
+    /// Sealing, unsealing or a change of keys did not come to its end.
+    pub interrupted: bool,
+    /// Of the daemon where one runs, else of this command.
+    pub key_from: Option<Source>,
+    pub key_file: Option<PathBuf>,
 }
 
 /// Whom the questions were put to.
@@ -69,6 +84,8 @@ pub struct Status {
     pub open_invites: usize,
     pub refused_messages: u64,
     pub troubles: Vec<Trouble>,
+    #[serde(default)]
+    pub vault_key_from: Option<Source>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

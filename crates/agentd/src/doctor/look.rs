@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::process::Command;
-use valetkey_agent::Agent;
+use valetkey_agent::{Agent, at_rest};
 use valetkey_entra::{http, reach};
 use valetkey_link::system_proxy;
 
@@ -19,7 +19,7 @@ use crate::audit::{self, Wish};
 use crate::config::{BrokerConfig, Config, OwnBrokerConfig, is_loopback};
 use crate::control::{self, Answer, Question};
 use crate::desk::Desk;
-use crate::doctor::facts::{Audit, Broker, Directory, Facts, Login, Met, Mosquitto, Status, Tried};
+use crate::doctor::facts::{Audit, Broker, Directory, Facts, Login, Met, Mosquitto, Status, Tried, Vault};
 use crate::mosquitto::MAX_QUEUED_MESSAGES;
 use crate::problem::Problem;
 use crate::programs::find;
@@ -46,9 +46,11 @@ pub async fn look(asker: &Asker) -> Facts {
         }
         Err(_) => (None, None),
     };
+    let vault = vault(asker, config.as_ref().ok(), &met);
     Facts {
         at: Timestamp::now(),
         directory,
+        vault,
         has_client_id: config.as_ref().is_ok_and(|config| config.client_id.is_some()),
         configuration_problem: config.err().map(|problem| problem.message),
         agent: met,
@@ -75,6 +77,20 @@ fn directory(path: &Path) -> Directory {
     found.unwritable = made.err().map(|error| error.kind().to_string());
     found.free_bytes = rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     found
+}
+
+fn vault(asker: &Asker, config: Option<&Config>, met: &Met) -> Option<Vault> {
+    let look = at_rest::look(&asker.state_dir, None).ok()?;
+    let key_from = match met {
+        Met::Running { status } => status.vault_key_from,
+        Met::NotRunning { .. } | Met::Neither { .. } => config.and_then(|config| asker.keys.source(config)),
+    };
+    Some(Vault {
+        sealed: look.sealed,
+        interrupted: !look.two_keys.is_empty() || !look.astray.is_empty(),
+        key_from,
+        key_file: config.and_then(|config| config.vault.key_file.clone()),
+    })
 }
 
 /// Whoever answers, and what the audit looks like to them.

@@ -4,8 +4,10 @@ use valetkey_checkup::{Finding, Level, Report, has_problem};
 use super::decide::findings;
 use super::facts::{
     Account, Audit, Broker, Device, Directory, Facts, Link, Login, Met, Mosquitto, Status, Tried, Trouble,
+    Vault,
 };
 use super::redactor;
+use crate::vault_key::Source;
 
 fn now() -> Timestamp {
     "2026-11-21T09:30:00Z".parse().unwrap()
@@ -19,6 +21,7 @@ fn status() -> Status {
         open_invites: 0,
         refused_messages: 0,
         troubles: vec![],
+        vault_key_from: None,
     }
 }
 
@@ -54,6 +57,12 @@ fn well() -> Facts {
         },
         configuration_problem: None,
         has_client_id: true,
+        vault: Some(Vault {
+            sealed: true,
+            interrupted: false,
+            key_from: Some(Source::Credential),
+            key_file: None,
+        }),
         agent: Met::Running { status: status() },
         broker: Some(Broker::Own {
             mosquitto: Some(Mosquitto {
@@ -113,6 +122,7 @@ fn where_all_is_well_nothing_is_worse_than_good_to_know() {
         "disk",
         "configuration",
         "agent",
+        "vault",
         "mosquitto",
         "broker",
         "sign_in_service",
@@ -154,12 +164,37 @@ fn where_there_is_no_agent_that_is_all_there_is_to_say_of_it() {
         facts.directory = Directory { path: "/nowhere".into(), ..Directory::default() };
         facts.agent = Met::Neither { code: "configuration".into(), message: "there is no agent".into() };
         facts.configuration_problem = Some("cannot read".into());
+        facts.vault = None;
         facts.broker = None;
         facts.login = None;
         facts.audit = None;
     });
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_says(&found, "state_directory", Level::Problem, &["/nowhere", "valetkey-agent init"]);
+}
+
+/// Shows of the vault sealed at rest that an operator sees whether it is, and by what key.
+#[test]
+fn whether_the_vault_is_sealed_and_where_its_key_comes_from_is_said() {
+    let vault = |sealed, interrupted, key_from| {
+        let key_file = Some("/etc/valetkey/vault-key".into());
+        with(|facts| facts.vault = Some(Vault { sealed, interrupted, key_from, key_file }))
+    };
+    for (source, part) in [
+        (Some(Source::Descriptor), "file descriptor"),
+        (Some(Source::Credential), "credential vault-key"),
+        (Some(Source::File), "in /etc/valetkey/vault-key"),
+        (None, "nobody gave this command"),
+    ] {
+        assert_says(&vault(true, false, source), "vault", Level::Ok, &["is sealed at rest", part]);
+    }
+    let open = vault(false, false, Some(Source::File));
+    let one = open.iter().find(|finding| finding.check == "vault").unwrap();
+    assert!(
+        one.level == Level::Note && one.text.contains("not sealed at rest") && one.action.is_some(),
+        "{one:?}"
+    );
+    assert_says(&vault(true, true, None), "vault", Level::Warning, &["interrupted", "vault status"]);
 }
 
 #[test]
