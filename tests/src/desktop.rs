@@ -123,10 +123,7 @@ impl Desktop {
             ("LC_ALL", "C.UTF-8".into()),
         ];
         let window_manager = window_manager(&environment).await?;
-        let connect = || async {
-            let address = format!("unix:path={}", socket.display());
-            anyhow::Ok(zbus::connection::Builder::address(address.as_str())?.build().await?)
-        };
+        let connect = || connection(&socket);
         let tray_host = if options.tray_host { Some(TrayHost::start(connect().await?).await?) } else { None };
         let keyring = match options.keyring {
             KeyringState::Absent => None,
@@ -150,6 +147,18 @@ impl Desktop {
             _screen: screen,
             home,
         })
+    }
+
+    /// Ends the keyring; what is kept in it stays on the disk.
+    pub async fn stop_keyring(&mut self) -> Result<()> {
+        self.keyring.take().context("no keyring")?.stop().await
+    }
+
+    /// Starts the keyring, unlocked, on a desktop that has none running.
+    pub async fn start_keyring(&mut self) -> Result<()> {
+        let bus = connection(&self.home().join("run/bus")).await?;
+        self.keyring = Some(Keyring::start(bus, &self.environment, self.home.path()).await?);
+        Ok(())
     }
 
     pub fn home(&self) -> &Path {
@@ -414,6 +423,11 @@ async fn window_manager(environment: &[(&'static str, String)]) -> Result<Child>
     };
     timeout(PATIENCE, ready).await.context("openbox does not get ready")??;
     Ok(manager)
+}
+
+async fn connection(bus: &Path) -> Result<zbus::Connection> {
+    let address = format!("unix:path={}", bus.display());
+    Ok(zbus::connection::Builder::address(address.as_str())?.build().await?)
 }
 
 async fn bus(socket: &Path, config: &Path) -> Result<Child> {

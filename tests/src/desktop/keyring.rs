@@ -19,7 +19,7 @@ const PASSWORD: &[u8] = b"practice";
 #[derive(Debug)]
 pub struct Keyring {
     bus: Connection,
-    _daemon: Child,
+    daemon: Child,
 }
 
 impl Keyring {
@@ -32,7 +32,16 @@ impl Keyring {
         let mut owners = names.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
         let daemon = daemon(environment, &home.join("run/keyring")).await?;
         timeout(PATIENCE, owners.next()).await.context("the keyring does not get ready")?;
-        Ok(Self { bus, _daemon: daemon })
+        Ok(Self { bus, daemon: daemon })
+    }
+
+    /// Ends it, and waits until it has left the bus.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        let names = zbus::fdo::DBusProxy::new(&self.bus).await?;
+        let mut owners = names.receive_name_owner_changed_with_args(&[(0, SERVICE), (2, "")]).await?;
+        self.daemon.kill().await?;
+        timeout(PATIENCE, owners.next()).await.context("the keyring is still there")?;
+        Ok(())
     }
 
     /// Locks every collection, as after the screen was locked.
