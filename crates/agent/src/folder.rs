@@ -52,4 +52,56 @@ mod tests {
         folder.lock("lock").unwrap();
         drop(copy);
     }
+
+    /// Shows of H4 the mode of a file that is added to, from the moment that it exists.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_added_to_is_a_plain_file_of_its_own_and_0600_from_the_moment_it_exists() {
+        use std::collections::BTreeSet;
+        use std::os::unix::fs::{MetadataExt as _, symlink};
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        use crate::state_dir::StateDirError;
+
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state");
+        let folder = Folder::open(&path).unwrap();
+        let [outside, other] = ["outside", "other"].map(|name| home.path().join(name));
+        for path in [&outside, &other] {
+            std::fs::write(path, b"theirs").unwrap();
+        }
+        symlink(&outside, path.join("linked")).unwrap();
+        std::fs::hard_link(&other, path.join("twice")).unwrap();
+        for name in ["linked", "twice"] {
+            let error = folder.append(name).unwrap_err();
+            assert!(matches!(error, StateDirError::NotPlain { .. }), "{name}: {error}");
+            std::fs::remove_file(path.join(name)).unwrap();
+        }
+
+        let done = AtomicBool::new(false);
+        let seen = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let mut seen = BTreeSet::new();
+                while !done.load(Ordering::Relaxed) {
+                    for entry in std::fs::read_dir(&path).unwrap() {
+                        // It may be gone by now.
+                        if let Ok(meta) = std::fs::symlink_metadata(entry.unwrap().path()) {
+                            seen.insert(meta.mode() & 0o7777);
+                        }
+                    }
+                }
+                seen
+            });
+            for _ in 0..500 {
+                folder.append("log").unwrap();
+                folder.remove("log").unwrap();
+            }
+            folder.append("log").unwrap();
+            done.store(true, Ordering::Relaxed);
+            watcher.join().unwrap()
+        });
+        // A umask can only take bits away.
+        assert!(seen.iter().all(|mode| mode & 0o077 == 0), "{seen:?}");
+        assert_eq!(std::fs::metadata(path.join("log")).unwrap().mode() & 0o7777, 0o600);
+    }
 }

@@ -2,10 +2,11 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use jiff::Timestamp;
-use valetkey_agent::state_dir::{StateDir, StateDirError};
+use valetkey_agent::state_dir::{MAX_FILE, StateDir, StateDirError};
 
 fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
@@ -16,7 +17,7 @@ fn a_directory_open_to_others_is_refused_with_the_command_that_mends_it() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("state");
     std::fs::create_dir(&path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o750)).unwrap();
 
     let error = StateDir::open(&path).unwrap_err();
 
@@ -42,10 +43,13 @@ fn the_second_process_is_told_who_holds_the_directory() {
 fn links_and_fifos_are_never_followed_or_waited_for() {
     let home = tempfile::tempdir().unwrap();
     let state = StateDir::open(home.path().join("state")).unwrap();
-    let outside = home.path().join("outside");
-    std::fs::File::create(&outside).unwrap();
+    // One each: a file that has two names already is refused for that alone.
+    let [outside, other] = ["outside", "other"].map(|name| home.path().join(name));
+    for path in [&outside, &other] {
+        std::fs::File::create(path).unwrap();
+    }
     symlink(&outside, state.vault().path().join("linked")).unwrap();
-    std::fs::hard_link(&outside, state.vault().path().join("twice")).unwrap();
+    std::fs::hard_link(&other, state.vault().path().join("twice")).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, state.vault().path().join("fifo"), 0o600.into()).unwrap();
 
     for name in ["linked", "twice", "fifo"] {
@@ -59,6 +63,30 @@ fn links_and_fifos_are_never_followed_or_waited_for() {
     state.vault().replace("linked", b"ours").unwrap();
     assert_eq!(std::fs::read(&outside).unwrap(), b"", "the link was replaced, not written through");
     assert_eq!(state.vault().read("linked").unwrap().unwrap().as_slice(), b"ours");
+}
+
+#[test]
+fn a_lock_or_a_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_not_touched() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state");
+    drop(StateDir::open(&path).unwrap());
+    let (file, folder) = (home.path().join("a file"), home.path().join("a folder"));
+    std::fs::write(&file, b"theirs").unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    for (name, target) in [("lock", &file), ("vault", &folder), ("quarantine", &folder)] {
+        let (place, aside) = (path.join(name), home.path().join(format!("the true {name}")));
+        std::fs::rename(&place, &aside).unwrap();
+        symlink(target, &place).unwrap();
+
+        let error = StateDir::open(&path).unwrap_err();
+
+        assert!(matches!(error, StateDirError::NotPlain { .. }), "{name}: {error}");
+        std::fs::remove_file(&place).unwrap();
+        std::fs::rename(&aside, &place).unwrap();
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"theirs");
+    StateDir::open(&path).unwrap();
 }
 
 #[test]
@@ -117,6 +145,18 @@ fn a_quarantined_file_keeps_its_bytes_under_a_name_with_the_time() {
 }
 
 #[test]
+fn a_file_larger_than_any_of_ours_is_refused_and_not_cut() {
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDir::open(home.path().join("state")).unwrap();
+    let largest = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
+    state.vault().replace("file", &largest).unwrap();
+    assert_eq!(state.vault().read("file").unwrap().unwrap().as_slice(), largest);
+    state.vault().replace("file", &[largest, vec![b'x']].concat()).unwrap();
+    let error = state.vault().read("file").unwrap_err();
+    assert!(matches!(error, StateDirError::TooLarge { .. }), "{error}");
+}
+
+#[test]
 fn refused_messages_are_kept_once_each_and_never_without_end() {
     let home = tempfile::tempdir().unwrap();
     let state = StateDir::open(home.path().join("state")).unwrap();
@@ -136,7 +176,7 @@ fn a_file_that_was_opened_to_others_is_closed_before_it_is_read() {
     let state = StateDir::open(home.path().join("state")).unwrap();
     state.vault().replace("a.json", b"{}").unwrap();
     let path = state.vault().path().join("a.json");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     state.vault().read("a.json").unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 }
