@@ -191,6 +191,24 @@ fn a_head_that_is_gone_is_found_and_stays_found() {
 }
 
 #[test]
+fn what_is_no_line_or_under_another_name_or_no_file_of_the_audits_is_called_that() {
+    let home = Home::with_lines(Limits::default(), 4);
+    home.edit(|lines| "no line\n".clone_into(&mut lines[1]));
+    let (file, line) = (CURRENT.to_owned(), 2);
+    assert!(home.verify().findings.contains(&Finding::NotALine { file, line }));
+
+    let home = Home::with_lines(SMALL, 10);
+    let file = "audit-00000000000000000002.jsonl".to_owned();
+    fs::rename(home.file(&home.full()[0]), home.file(&file)).unwrap();
+    assert_eq!(home.verify().findings, [Finding::Misnamed { file }]);
+
+    let home = Home::with_lines(Limits::default(), 4);
+    fs::hard_link(home.current(), home.0.path().join("its other name")).unwrap();
+    let unreadable = |found: &Finding| matches!(found, Finding::Unreadable { file, .. } if file == CURRENT);
+    assert!(!cfg!(unix) || home.verify().findings.iter().any(unreadable));
+}
+
+#[test]
 fn where_there_is_no_audit_that_is_said() {
     let home = Home::new();
     drop(StateDir::open(home.path()).unwrap());
@@ -315,6 +333,22 @@ fn what_the_disk_refused_waits_and_is_written_when_it_can_be() {
     let report = audit.verify().unwrap();
     assert!(report.intact && report.lines == 2, "{report:?}");
     assert_eq!(audit.problem(), None);
+}
+
+#[test]
+fn what_the_disk_refuses_for_too_long_is_counted_and_fills_no_memory() {
+    let home = Home::new();
+    drop(StateDir::open(home.path()).unwrap());
+    Folder::open(&home.path().join(FOLDER)).unwrap();
+    fs::create_dir(home.current()).unwrap();
+    let audit = home.audit(Limits::default());
+    (0..MAX_WAITING + 5).for_each(|_| audit.record(served(1)));
+    assert_eq!(locked(&audit.shared.queue).waiting.len(), MAX_WAITING);
+    fs::remove_dir(home.current()).unwrap();
+    assert!(audit.verify().unwrap().intact);
+    drop(audit);
+    let last = last_lines(&home.path(), 1).unwrap().concat();
+    assert!(last.ends_with(r#""event":"events_missed","count":5}"#), "{last}");
 }
 
 #[test]
