@@ -60,6 +60,7 @@ fn ops() -> impl Strategy<Value = Op> {
     let outcome = prop_oneof![
         Just(Outcome::Transient { reason: "throttled".into() }),
         Just(Outcome::NeedsPerson { reason: "revoked".into(), claims: None }),
+        Just(Outcome::NeedsPerson { reason: "mfa".into(), claims: Some("{}".into()) }),
         Just(Outcome::Blocked { by: BlockedBy::Administrator, reason: "conditional-access".into() }),
     ];
     prop_oneof![
@@ -277,8 +278,15 @@ impl World {
             asked_at: now,
             jitter: 0.5,
         };
+        let was_current = file.cache.refresh_token() == Some(&token);
         match worked(file, &got) {
             Ok((file, news)) => {
+                let kept = (rotates && was_current).then_some(&token);
+                prop_assert_eq!(
+                    file.facts.previous_refresh_token.as_ref(),
+                    kept,
+                    "its successor may not work"
+                );
                 prop_assert_eq!(answered_for, account, "somebody else's tokens were taken");
                 prop_assert!(file.facts.is_proven() && file.facts.replaced.is_none());
                 self.news(&news)?;
@@ -330,10 +338,13 @@ impl World {
         }
     }
 
-    /// Each message has one verdict.
+    /// Each message has one verdict, and each end of a sign-in that worked is told as a lapse once.
     fn news(&mut self, news: &News) -> TestCaseResult {
+        let lapsed = news.change.as_ref().is_some_and(|change| change.lapsed);
+        prop_assert!(!lapsed || news.change.as_ref().is_some_and(|change| change.from != change.to.health));
         if let Some(settled) = &news.settled {
             prop_assert!(self.settled.insert(settled.jti), "a second verdict: {settled:?}");
+            prop_assert!(!lapsed, "a sign-in that never worked was told as a lapse: {news:?}");
         }
         Ok(())
     }
