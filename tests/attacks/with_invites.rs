@@ -306,7 +306,8 @@ async fn an_organisation_pins_agents_brokers_logins_and_client_ids() {
     let companion = companion(&dir, &keys, Some(policy.clone()));
     until(&companion, |view| view.screen == Screen::NotPaired).await;
     let pinned = format!(
-        "agents = [\"{} {}\"]\nbrokers = [\"127.0.0.1\"]\nlogins = [\"127.0.0.1\"]\nclient_ids = [\"{CLIENT_ID}\"]\n",
+        "agents = [\"{} {}\"]\nbrokers = [\"mqtt://127.0.0.1:{broker}\"]\nlogins = [\"http://127.0.0.1:{login}\"]\n\
+         graphs = [\"http://127.0.0.1:{login}\"]\nclient_ids = [\"{CLIENT_ID}\"]\n",
         agent.thumbprint(),
         agent.public().recipient()
     );
@@ -315,8 +316,20 @@ async fn an_organisation_pins_agents_brokers_logins_and_client_ids() {
         pinned.replace(agent.thumbprint().as_str(), other.thumbprint().as_str()),
         // The name of the one, and the key to decrypt with of another.
         pinned.replace(&agent.public().recipient(), &other.public().recipient()),
-        pinned.replace("brokers = [\"127.0.0.1\"]", "brokers = [\"mqtt.contoso.example\"]"),
-        pinned.replace("logins = [\"127.0.0.1\"]", "logins = [\"login.microsoftonline.com\"]"),
+        pinned.replace(&format!("mqtt://127.0.0.1:{broker}"), "mqtt.contoso.example"),
+        // Its name, and that means: securely.
+        pinned.replace(&format!("mqtt://127.0.0.1:{broker}"), "127.0.0.1"),
+        pinned.replace(&format!("mqtt://127.0.0.1:{broker}"), &format!("mqtt://127.0.0.1:{login}")),
+        pinned.replace(
+            &format!("logins = [\"http://127.0.0.1:{login}"),
+            "logins = [\"login.microsoftonline.com",
+        ),
+        // Whoever is Graph gets the tokens.
+        pinned.replace(
+            &format!("graphs = [\"http://127.0.0.1:{login}"),
+            "graphs = [\"https://graph.microsoft.com",
+        ),
+        pinned.replace("graphs", "#graphs"),
         pinned.replace(CLIENT_ID, "22222222-2222-4222-8222-222222222222"),
         "agents = []".to_owned(),
         // Fails closed: a mistyped rule is not no rule.

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
+use valetkey_entra::cloud::Cloud;
 use valetkey_handoff::{Invite, PublicKeys, Terms, Thumbprint};
 
-use crate::pairing::{Pairing, host};
+use crate::pairing::Pairing;
 
+mod address;
 mod broker;
 
 pub(crate) use broker::{Certificates, NoCertificates};
+
+use address::{Broker, Service};
 
 /// Where an administrator puts the organisation's rules on this system; only here may there be none.
 pub fn policy_file() -> Option<PathBuf> {
@@ -27,12 +31,15 @@ pub fn policy_file() -> Option<PathBuf> {
     Some(path)
 }
 
-/// Each list that is given is the whole of what is allowed; one that is not given allows everything.
+/// Each list that is given is the whole of what is allowed; one that is not given allows everything. But where logins are
+/// ruled and Graphs are not, only the one that belongs to the login is allowed: it gets the tokens that come from there.
+/// A name alone is that server, securely and at the usual port.
 ///
 /// ```toml
 /// agents = ["<keys as `valetkey-agent status --json` prints them>"]
-/// brokers = ["mqtt.contoso.com"]
+/// brokers = ["mqtt.contoso.com", "wss://mqtt.contoso.com:9443/mqtt"]
 /// logins = ["login.microsoftonline.com"]
+/// graphs = ["graph.microsoft.com"]
 /// client_ids = ["11111111-1111-4111-8111-111111111111"]
 ///
 /// [broker] # of the brokers above
@@ -44,8 +51,9 @@ pub fn policy_file() -> Option<PathBuf> {
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     agents: Option<Vec<Agent>>,
-    brokers: Option<Vec<String>>,
-    logins: Option<Vec<String>>,
+    brokers: Option<Vec<Broker>>,
+    logins: Option<Vec<Service>>,
+    graphs: Option<Vec<Service>>,
     client_ids: Option<Vec<String>>,
     broker: Option<Certificates>,
 }
@@ -131,11 +139,28 @@ impl Policy {
         }
         let agent = Agent { thumbprint: agent.thumbprint(), recipient: agent.recipient() };
         one_of(self.agents.as_ref(), &agent)
-            && one_of(self.brokers.as_ref(), &host(broker.as_str()))
-            && one_of(self.logins.as_ref(), &host(&terms.authority))
+            && self.brokers.as_ref().is_none_or(|allowed| allowed.iter().any(|one| one.admits(broker)))
+            && self.allows_sign_in(terms)
             && one_of(self.client_ids.as_ref(), &terms.client_id)
             // In clear there would be no certificate, on neither side.
             && (self.broker.is_none() || matches!(broker.scheme(), "mqtts" | "wss"))
+    }
+}
+
+impl Policy {
+    /// The login, and whoever gets its tokens.
+    fn allows_sign_in(&self, terms: &Terms) -> bool {
+        if self.logins.is_none() && self.graphs.is_none() {
+            return true;
+        }
+        let Ok(cloud) = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()) else { return false };
+        let at = |allowed: &[Service], url: &Url| allowed.iter().any(|one| one.admits(url));
+        let graph = match &self.graphs {
+            Some(allowed) => at(allowed, cloud.graph()),
+            // A cloud of Microsoft's has a Graph of its own.
+            None => !matches!(cloud, Cloud::Custom(_)),
+        };
+        graph && self.logins.as_ref().is_none_or(|allowed| at(allowed, cloud.login()))
     }
 }
 
@@ -186,6 +211,55 @@ mod tests {
         assert!(
             allowed(none, None) && allowed(none, Some(right.path())) && !allowed(none, Some(strict.path()))
         );
+    }
+
+    #[test]
+    fn a_pinned_broker_is_not_met_at_another_port_or_in_clear() {
+        let policy = Policy::parse("brokers = [\"mqtt.contoso.example\"]").unwrap();
+        let mut invite = invite("Rocky", Keys::generate().public());
+        assert!(policy.allows(&invite));
+        for other in [
+            "mqtts://mqtt.contoso.example:9000",
+            "mqtt://mqtt.contoso.example",
+            "ws://mqtt.contoso.example/mqtt",
+        ] {
+            invite.broker.url = other.parse().unwrap();
+            assert!(!policy.allows(&invite), "{other}");
+            let pinned = Policy::parse(&format!("brokers = [\"{other}\"]")).unwrap();
+            assert!(pinned.allows(&invite), "{other}");
+        }
+    }
+
+    /// Whoever answers as Graph gets the person's token.
+    #[test]
+    fn a_pinned_login_sends_no_token_to_a_graph_that_nobody_pinned() {
+        let mut invite = invite("Rocky", Keys::generate().public());
+        let rules = |rules: &str| Policy::parse(rules).unwrap();
+        let microsofts = rules("logins = [\"login.microsoftonline.com\"]");
+        assert!(microsofts.allows(&invite));
+        invite.terms.graph = Some("https://graph.microsoft.com".into());
+        assert!(microsofts.allows(&invite));
+        invite.terms.graph = Some("https://graph.evil.example".into());
+        assert!(!microsofts.allows(&invite));
+
+        let logins = "logins = [\"https://login.contoso.example:8443\"]";
+        let graphs = "graphs = [\"graph.contoso.example\"]";
+        let both = format!("{logins}\n{graphs}");
+        invite.terms.authority = "https://login.contoso.example:8443".into();
+        for (graph, pinned) in [
+            ("https://graph.contoso.example", true),
+            ("https://graph.contoso.example:8443", false),
+            ("https://graph.evil.example", false),
+            ("https://graph.microsoft.com", false),
+        ] {
+            invite.terms.graph = Some(graph.into());
+            assert!(!rules(logins).allows(&invite), "{graph}");
+            assert_eq!(rules(graphs).allows(&invite), pinned, "{graph}");
+            assert_eq!(rules(&both).allows(&invite), pinned, "{graph}");
+        }
+        invite.terms.graph = Some("https://graph.contoso.example".into());
+        invite.terms.authority = "https://login.contoso.example".into();
+        assert!(!rules(&both).allows(&invite), "another port of the login's");
     }
 
     #[test]

@@ -462,14 +462,16 @@ async fn a_pairing_that_the_organisation_no_longer_allows_is_not_served() {
     person.agree_to(nobody.to_link().unwrap().expose()).await;
     person.until("the pairing", |view| view.assistant.is_some()).await;
     person.stop().await;
-    for rules in ["brokers = []", "agents = []", "logins = []", "client_ids = []", "not toml ["] {
+    for rules in
+        ["brokers = []", "agents = []", "logins = []", "graphs = []", "client_ids = []", "not toml ["]
+    {
         put(rules);
         person.start();
         let view = person.until_screen(Screen::Error).await;
         assert_eq!((view.code.as_deref(), view.assistant), (Some("pairing-forbidden"), None), "{rules}");
         person.stop().await;
     }
-    put("logins = [\"localhost\"]");
+    put("logins = [\"http://localhost:1\"]\ngraphs = [\"http://localhost:1\"]");
     person.start();
     person.until("the pairing", |view| view.assistant.is_some()).await;
     person.stop().await;

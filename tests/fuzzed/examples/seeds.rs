@@ -499,10 +499,15 @@ fn configurations() {
         "everything",
         format!(
             "agents = [\"{agent}\"]\nbrokers = [\"broker.contoso.example\"]\n\
-             logins = ['login.microsoftonline.com']\nclient_ids = [\"\"\"{CLIENT}\"\"\"]\n"
+             logins = ['login.microsoftonline.com']\ngraphs = [\"https://graph.microsoft.com/\"]\nclient_ids = [\"\"\"{CLIENT}\"\"\"]\n"
         ),
     );
     seed("policy", "nothing-is-allowed", "agents = []\n");
     seed("policy", "another-broker", "brokers = [\"evil.example\", \"\\u0062roker\"] # comment\n");
+    seed(
+        "policy",
+        "whole-addresses",
+        "brokers = [\"mqtts://Broker.contoso.example:8883/\", \"wss://b.example/mqtt\"]\n",
+    );
     seed("policy", "empty", "\n");
 }

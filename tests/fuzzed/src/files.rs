@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use age::x25519::Identity;
-use toml::{Table, Value};
+use toml::Table;
 use url::Url;
 use valetkey_agent::{AccountFile, AccountId};
 use valetkey_agentd::config::{Config, parse_duration};
@@ -66,17 +66,33 @@ pub fn policy(bytes: &[u8]) -> bool {
     let Ok(policy) = Policy::parse(text) else { return false };
     let (invite, agent) = &*INVITE;
     let mut table: Table = text.parse().expect("what was read is TOML");
-    let host = |url: &str| url.parse::<Url>().unwrap().host_str().unwrap().to_owned();
-    let rules = [
-        ("agents", format!("{agent} {}", invite.agent.recipient())),
-        ("brokers", host(invite.broker.url.as_str())),
-        ("logins", host(&invite.terms.authority)),
-        ("client_ids", invite.terms.client_id.clone()),
+    let agent = format!("{agent} {}", invite.agent.recipient());
+    let is = |wanted: &str| Some(wanted.to_owned());
+    let mut allows = |list: &str, wanted: Option<String>, meant: fn(&str) -> Option<String>| {
+        let listed = table.remove(list);
+        listed.is_none_or(|list| {
+            list.as_array().unwrap().iter().any(|one| meant(one.as_str().unwrap()) == wanted)
+        })
+    };
+    let as_written = |text: &str| Some(text.to_owned());
+    let service = |text: &str| place(text, "https", "443");
+    let allowed = [
+        allows("agents", Some(agent), as_written),
+        allows("brokers", is("mqtts broker.contoso.example 8883 "), |text| place(text, "mqtts", "8883")),
+        allows("logins", is("https login.microsoftonline.com 443 "), service),
+        allows("graphs", is("https graph.microsoft.com 443 "), service),
+        allows("client_ids", is(&invite.terms.client_id), as_written),
     ];
-    let allowed = rules.map(|(list, wanted)| {
-        table.remove(list).is_none_or(|list| list.as_array().unwrap().contains(&Value::String(wanted)))
-    });
     assert!(table.is_empty(), "a rule was passed over: {table:?}");
     assert_eq!(policy.allows(invite), allowed.into_iter().all(|allowed| allowed));
     true
+}
+
+/// What an address in a policy means: scheme, name, port, path.
+fn place(text: &str, scheme: &str, port: &str) -> Option<String> {
+    let url: Url =
+        if text.contains("://") { text.parse().ok()? } else { format!("{scheme}://{text}").parse().ok()? };
+    let port = url.port().map_or_else(|| port.to_owned(), |port| port.to_string());
+    let host = url.host_str()?.to_ascii_lowercase();
+    Some(format!("{} {host} {port} {}", url.scheme(), url.path().trim_end_matches('/')))
 }
