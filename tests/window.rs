@@ -65,6 +65,32 @@ async fn every_screen_paints_under_the_apps_own_content_policy() -> Result<()> {
     Ok(())
 }
 
+/// In the smallest window that there is, with the longest names and a language whose words are longer.
+#[tokio::test]
+async fn nothing_sticks_out_of_the_smallest_window_whatever_it_is_called() -> Result<()> {
+    const OUTSIDE: &str = "return [...document.querySelectorAll('main *, footer *, dialog *')].filter(one => \
+         one.checkVisibility() && !one.closest('.unseen') && one.getBoundingClientRect().right > innerWidth + 1)\
+         .map(one => `${one.tagName} ${one.id} ${one.textContent}`)";
+    let origin = serve_the_page();
+    let browser = Browser::start().await?;
+    browser.client().set_window_size(320, 740).await?;
+    for screen in SCREENS {
+        browser.goto(&format!("{origin}/index.html?state={screen}&long")).await?;
+        browser.client().wait().for_element(Locator::Css("html[data-ready]")).await?;
+        assert_eq!(browser.client().execute(OUTSIDE, vec![]).await?, json!([]), "{screen}");
+        browser.screenshot(&target_dir().join(format!("screens/narrow-{screen}.png"))).await?;
+    }
+    browser.click("#open-check-up").await?;
+    browser.client().wait().for_element(Locator::Css("#check-up-lines li")).await?;
+    assert_eq!(browser.client().execute(OUTSIDE, vec![]).await?, json!([]), "the check");
+    browser.screenshot(&target_dir().join("screens/narrow-check-up.png")).await?;
+    // The control: the measure finds what does stick out.
+    let wide = "document.getElementById('headline').style.width = '700px'";
+    browser.client().execute(wide, vec![]).await?;
+    assert_ne!(browser.client().execute(OUTSIDE, vec![]).await?, json!([]));
+    Ok(())
+}
+
 /// What a check found is a list of plain sentences under the headline, with what to do; a screen reader hears the marks in
 /// words. Nothing is wider than the window.
 #[tokio::test]

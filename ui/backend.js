@@ -5,7 +5,7 @@
 export async function connect() {
   if (window.__TAURI__) return tauri(window.__TAURI__);
   const { mock } = await import("./mock.js");
-  return mock(new URLSearchParams(location.search).get("state"));
+  return mock(new URLSearchParams(location.search));
 }
 
 function tauri({ core, event }) {

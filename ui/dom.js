@@ -1,6 +1,8 @@
 // Small helpers to build elements. Text is only ever set as text: nothing that came from outside can become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
+// In the small window about a line of it.
+const LONG_WORD = /(\S{25,})/;
 
 export const byId = (id) => document.getElementById(id);
 
@@ -19,8 +21,11 @@ export function el(tag, attributes = {}, ...children) {
 // A long name of a server or a mailbox may end a line behind a dot, a hyphen or an @, rather than anywhere: somebody who
 // compares it letter by letter must not take the first half for the whole.
 export function breakable(text) {
-  const pieces = text.split(/(?<=[^\s]{8}[.@-])(?=[^\s]{4})/);
-  return pieces.flatMap((piece, index) => (index ? [document.createElement("wbr"), piece] : [piece]));
+  return text.split(LONG_WORD).flatMap((part, index) => (index % 2 ? part.split(/(?<=[.@-])/).flatMap(behindABreak) : [part]));
+}
+
+function behindABreak(piece, index) {
+  return index ? [document.createElement("wbr"), piece] : [piece];
 }
 
 export function glyph(name, className = "glyph") {

@@ -1,4 +1,5 @@
-// Every screen with made-up people, so that it can be seen and tested in any browser: `index.html?state=waiting`.
+// Every screen with made-up people, so that it can be seen and tested in any browser: `index.html?state=waiting`, and with the
+// longest of names and a longer language `index.html?state=waiting&long`.
 // Served over http (`python3 -m http.server -d ui`), since browsers load no modules from files.
 
 const now = Math.floor(Date.now() / 1000);
@@ -128,7 +129,7 @@ const views = {
   invited_elsewhere: {
     headline: "Ana's helper asks to read your Microsoft 365",
     detail: "Compare the four words with the person who sent this before you connect.",
-    actions: [action("accept_invite", "Connect", "primary"), action("decline_invite", "Not now", "quiet")],
+    actions: [action("accept_invite", "Connect"), action("decline_invite", "Not now", "primary")],
     invite: {
       id: "invite-2",
       agent: "Ana's helper",
@@ -232,15 +233,44 @@ const sheet = {
     "A report about Valet Key, to be read before it is sent.\n\nvalet-key 0.1.0 on linux (x86_64), 2026-11-21T09:12:00Z\n\n✗ Your computer's clock looks wrong by 12 minutes (behind).\n",
 };
 
+// By what they stand for.
+const LONG = {
+  "Ana's helper": "Terminkoordinierungsassistenz der Universitätsmedizin",
+  "Ana Souza": "Anna-Katharina Müllerschönfeld-Wittgenstein",
+  "ana@contoso.com": "anna-katharina.muellerschoenfeld-wittgenstein@krankenhausverbund-nordrhein-westfalen.example",
+  "bob@fabrikam.com": "a@donaudampfschifffahrtsgesellschaftskapitaensmuetzenabzeichen.example",
+  "broker.contoso.com": "nachrichtenvermittlung-produktion-02.krankenhausverbund-nordrhein-westfalen.example",
+  "Read your calendar": "Kalendereinträge und Besprechungsanfragen lesen",
+  "Connect Microsoft 365": "Microsoft-365-Postfachverbindung einrichten",
+  "Not now": "Vorerst nicht",
+  "Use a different account": "Mit einem anderen Benutzerkonto anmelden",
+  Disconnect: "Verbindung unterbrechen",
+  "Unlink this computer": "Verknüpfung dieses Computers aufheben",
+  "Copy request": "Freigabeanforderung kopieren",
+  "Copy report": "Bericht kopieren",
+  "Check again": "Nochmals prüfen",
+  "What it may do": "Zugriffsberechtigungen",
+  "Delivered through": "Zustellungsvermittlung",
+  "Last checked": "Zuletzt überprüft",
+  "Something not working?": "Funktioniert etwas nicht wie erwartet?",
+  "Check my set-up": "Einrichtung überprüfen lassen",
+  Settings: "Programmeinstellungen",
+};
+
+const longer = (value) =>
+  JSON.parse(Object.entries(LONG).reduce((text, [short, long]) => text.replaceAll(short, long), JSON.stringify(value)));
+
 // Shows the named screen; a click changes nothing but is written to the console.
-export function mock(state) {
+export function mock(params) {
+  const state = params.get("state");
   const screen = state in views ? state : "not_paired";
+  const said = params.has("long") ? longer : (value) => value;
   return {
-    view: async () => ({ ...empty, screen, ...views[screen] }),
+    view: async () => said({ ...empty, screen, ...views[screen] }),
     act: async (command) => console.info("act", JSON.stringify(command)),
     onView: async () => {},
     onOpen: async () => {},
-    checkUp: async () => sheet,
+    checkUp: async () => said(sheet),
     copyReport: async () => console.info("copy_report"),
     settings: async () => ({ autostart: false, version: "Valet Key 0.1.0" }),
     setAutostart: async () => {},

@@ -221,9 +221,12 @@ impl Painter<'_> {
             Screen::Invited => {
                 let replaces = self.state.offer.as_ref().and_then(|offer| offer.replaces.as_deref());
                 let confirm = replaces.map(|agent| self.say(Text::ConfirmReplace { agent }));
+                // Where a warning stands, the safe way is the one that stands out.
+                let warned = self.state.offer.as_ref().is_some_and(|offer| !offer.login_is_microsofts);
+                let (accept, decline) = if warned { (Secondary, Primary) } else { (Primary, Secondary) };
                 vec![
-                    Action { confirm, ..plain(ActionId::AcceptInvite, Button::Accept, Primary) },
-                    plain(ActionId::DeclineInvite, Button::Decline, Secondary),
+                    Action { confirm, ..plain(ActionId::AcceptInvite, Button::Accept, accept) },
+                    plain(ActionId::DeclineInvite, Button::Decline, decline),
                 ]
             }
             Screen::NotConnected => vec![plain(ActionId::Connect, Button::Connect, Primary), unpair()],

@@ -137,6 +137,9 @@ fn an_invite_to_sign_in_anywhere_but_at_microsoft_says_so_plainly() {
     let card = elsewhere.invite.unwrap();
     let warning = card.warning.unwrap();
     assert!(warning.contains(&card.login_host) && warning.contains("isn't Microsoft's"), "{warning}");
+    let standing_out =
+        elsewhere.actions.iter().find(|action| action.kind == Kind::Primary).map(|action| action.id);
+    assert_eq!(standing_out, Some(ActionId::DeclineInvite));
 }
 
 #[test]
