@@ -221,6 +221,13 @@ mod tests {
     }
 
     #[test]
+    fn of_a_key_set_without_end_only_so_many_are_tried() {
+        let key = json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode([0xc1; 256]), "e": "AQAB" });
+        let set = KeySet::parse(json!({ "keys": vec![key; 2 * MAX_KEYS] }).to_string().as_bytes()).unwrap();
+        assert_eq!(set.named(None).count(), MAX_KEYS);
+    }
+
+    #[test]
     fn what_is_no_key_set_is_not_taken_for_an_empty_one() {
         assert!(KeySet::parse(b"{\"keys\":[]}").is_some_and(|set| set.0.is_empty()));
         for other in [&b""[..], b"[]", b"{}", b"{\"keys\":{}}", b"<html>"] {

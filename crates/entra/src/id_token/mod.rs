@@ -289,3 +289,5 @@ fn hash_matches(claimed: Option<&str>, value: Option<&Secret>) -> bool {
 
 #[cfg(test)]
 mod strangers;
+#[cfg(test)]
+mod tests;
