@@ -185,7 +185,10 @@ fn a_configuration_that_is_missing_or_anybodys_to_write_is_not_run_with() {
     let home = Home::initialised();
     let (code, message) = home.json(&["serve", "--config", "/nowhere/agent.toml"]).error();
     assert_eq!(code, "configuration");
-    assert!(message.ends_with("make one with: valetkey-agent --config /nowhere/agent.toml init"), "{message}");
+    assert!(
+        message.ends_with("make one with: valetkey-agent --config /nowhere/agent.toml init"),
+        "{message}"
+    );
 
     fs::set_permissions(home.config(), fs::Permissions::from_mode(0o666)).unwrap();
     let (code, message) = home.json(&["serve"]).error();

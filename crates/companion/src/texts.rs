@@ -169,7 +169,14 @@ pub enum Text<'a> {
     TerminalLink,
     TerminalNotAsked,
     TerminalDeclined,
-    TerminalLater,
+    TerminalLater {
+        /// The whole command.
+        connect: &'a str,
+    },
+    TerminalNotLinked {
+        connect: &'a str,
+    },
+    TerminalNoKeyring,
     TerminalUnpaired,
 
     // Pages in the browser.

@@ -143,6 +143,9 @@ pub struct AssistantCard {
     pub online: Option<bool>,
     pub last_seen: Option<i64>,
     pub status: String,
+    /// It has said that it knows this computer. Not shown: for who has to wait until it has.
+    #[serde(skip)]
+    pub enrolled: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -304,6 +307,7 @@ fn assistant(state: &State, now: Timestamp, language: Language) -> Option<Assist
         online,
         last_seen: state.agent_last_seen.map(Timestamp::as_second),
         status: say(language, status),
+        enrolled: assistant.enrolled,
     })
 }
 

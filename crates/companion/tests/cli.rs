@@ -147,6 +147,64 @@ async fn without_somebody_to_ask_nothing_is_agreed_to() {
     );
 }
 
+/// Whatever becomes of the sign-in: an invite is good for minutes, and its link is not to be lost with them.
+#[tokio::test]
+async fn accept_ends_only_when_the_assistant_knows_this_computer_or_says_that_it_does_not() {
+    let broker = Broker::start(BrokerOptions::default()).await.unwrap();
+    let home = TempDir::new().unwrap();
+    // Nobody to sign in at.
+    let mut agent = Agent::start(&broker.url(), terms("http://localhost:1", "common", ALICE.mail));
+    let link = agent.link_of_invite();
+    let mut child = cli(home.path(), &["accept", "--yes", "--no-browser", &link]).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = tokio::time::timeout(PATIENCE, said.next_line()).await.unwrap().unwrap();
+    assert!(first.as_deref().is_some_and(|line| line.contains("Microsoft can't be reached")), "{first:?}");
+    assert_eq!(is_enrolled(home.path()), Some(false), "the assistant answers when it is asked below");
+    let answering = tokio::spawn(async move { agent.next().await });
+    assert_eq!(exit_code(child).await, Some(1));
+    assert_eq!(is_enrolled(home.path()), Some(true));
+    while let Some(line) = said.next_line().await.unwrap() {
+        assert!(!line.contains("not confirmed"), "{line}");
+    }
+    answering.abort();
+
+    // One that does not answer at all: what to do is said, such that it can be copied.
+    let away = Keys::generate();
+    let invite = invite(&away, &broker.url(), terms("http://localhost:1", "common", ALICE.mail));
+    let home = TempDir::new().unwrap();
+    let link = invite.to_link().unwrap();
+    let accept = ["accept", "--yes", "--no-browser", "--wait", "1", link.expose()];
+    let output = cli(home.path(), &accept).output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let (data, keys) = (home.path().join("data"), home.path().join("keys"));
+    let again = format!("valetkey-cli --data-dir {} --key-file {} connect", data.display(), keys.display());
+    assert!(said.contains("has not confirmed the link") && said.contains(&again), "{said}");
+    assert_eq!((output.status.code(), is_enrolled(home.path())), (Some(1), Some(false)));
+}
+
+fn is_enrolled(home: &Path) -> Option<bool> {
+    let pairing: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(home.join("data/pairing.json")).ok()?).ok()?;
+    pairing["enrolled"].as_bool()
+}
+
+#[tokio::test]
+async fn without_a_keyring_the_way_to_do_without_is_named() {
+    let home = TempDir::new().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_valetkey-cli"));
+        command.arg("--data-dir").arg(home.path().join("data")).args(arguments);
+        command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", home.path().join("none").display()));
+        command.env("XDG_RUNTIME_DIR", home.path()).env_remove("DISPLAY").stdin(Stdio::null()).output()
+    };
+    let invite =
+        invite(&Keys::generate(), "mqtt://localhost:1", terms("http://localhost:1", "common", ALICE.mail));
+    let output = run(&["accept", "--yes", invite.to_link().unwrap().expose()]).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("--key-file FILE"), "{said}");
+}
+
 /// Runs the program in a session of its own with a real keyring: unlocked with a password, or as it is after a login without.
 async fn in_session(home: &Path, unlocked: bool, arguments: &[&str]) -> std::process::Output {
     let keyring =

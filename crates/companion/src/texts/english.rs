@@ -143,8 +143,14 @@ pub(super) fn say(text: Text<'_>) -> String {
         Text::TerminalLink => "If no browser opens, open this address yourself:".into(),
         Text::TerminalNotAsked => "Nobody can be asked here. To agree without being asked, add --yes.".into(),
         Text::TerminalDeclined => "Nothing was linked and nothing was sent.".into(),
-        Text::TerminalLater => {
-            "It is sealed and kept on this computer; run `valetkey-cli connect` to send it when your assistant is back."
+        Text::TerminalLater { connect } => {
+            format!("It is sealed and kept on this computer; run `{connect}` to send it when your assistant is back.")
+        }
+        Text::TerminalNotLinked { connect } => {
+            format!("Your assistant has not confirmed the link yet. Run `{connect}` soon: after the invite's end it would need another one.")
+        }
+        Text::TerminalNoKeyring => {
+            "On a machine without one, add --key-file FILE to keep this computer's keys in a file, the same with every command."
                 .into()
         }
         Text::TerminalUnpaired => "This computer is not linked to an assistant any more.".into(),

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -23,6 +23,35 @@ pub struct Cli {
     pub verbose: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// `valetkey-cli connect`, such that it can be copied: for the same pairing as this one, wherever it is typed.
+    pub fn connect_again(&self) -> String {
+        let given = [
+            ("--data-dir", &self.data_dir),
+            ("--key-file", &self.key_file),
+            ("--broker-ca", &self.broker_ca),
+        ];
+        let mut command = "valetkey-cli".to_owned();
+        for (flag, path) in given {
+            if let Some(path) = path {
+                let path = absolute(path).unwrap_or_else(|_| path.clone());
+                command += &format!(" {flag} {}", quoted(&path.to_string_lossy()));
+            }
+        }
+        command + " connect"
+    }
+}
+
+/// As one word of a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +150,23 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_command_that_is_suggested_means_the_same_files() {
+        use clap::Parser as _;
+        let again = |arguments: &[&str]| {
+            let all = ["valetkey-cli"].iter().chain(arguments);
+            super::Cli::parse_from(all).connect_again()
+        };
+        assert_eq!(again(&["status"]), "valetkey-cli connect");
+        assert_eq!(
+            again(&["accept", "x", "--key-file", "/home/ana/my keys", "--data-dir", "/d"]),
+            "valetkey-cli --data-dir /d --key-file '/home/ana/my keys' connect"
+        );
+        let here = std::env::current_dir().unwrap();
+        assert!(again(&["status", "--data-dir", "d"]).contains(here.to_str().unwrap()));
     }
 
     /// Shows of H20 that it is opt-in, and that its help warns.

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let (connect, in_keyring) = (cli.connect_again(), cli.key_file.is_none());
     let data_dir = cli.data_dir.map_or_else(default_data_dir, Ok)?;
     let keys: Arc<dyn KeyStore> = match cli.key_file {
         Some(path) => Arc::new(KeyFile::new(path)),
@@ -85,7 +86,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         return doctor::examine(&options, json, report.as_deref()).await;
     }
     let companion = Companion::start(options);
-    let mut talk = Talk { views: companion.views(), companion, outlet, terminal: Terminal::default() };
+    let terminal = Terminal::default();
+    let mut talk = Talk { views: companion.views(), companion, outlet, terminal, connect };
     let exit = match cli.command {
         Command::Accept { invite, yes, sign_in } => talk.accept(&invite, yes, sign_in).await,
         Command::Connect { sign_in } => talk.connect(sign_in).await,
@@ -93,6 +95,9 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Unpair { yes } => talk.unpair(yes).await,
         Command::Doctor { .. } | Command::Completions { .. } => Ok(Exit::Done),
     };
+    if in_keyring && talk.views.borrow().code.as_deref() == Some("keyring-unavailable") {
+        complain(&text(Text::TerminalNoKeyring));
+    }
     talk.companion.stop().await;
     exit
 }
@@ -102,6 +107,8 @@ struct Talk {
     views: watch::Receiver<View>,
     outlet: mpsc::UnboundedReceiver<Outlet>,
     terminal: Terminal,
+    /// The command that goes on from here.
+    connect: String,
 }
 
 impl Talk {
@@ -147,7 +154,33 @@ impl Talk {
         }
         self.companion.send(Do::AcceptInvite { invite: Some(card.id.clone()) });
         self.until(|view| view.screen != Screen::Invited).await?;
-        self.follow(sign_in).await
+        self.finish(sign_in).await
+    }
+
+    async fn finish(&mut self, sign_in: SignIn) -> anyhow::Result<Exit> {
+        let exit = self.follow(sign_in).await?;
+        // Then it was waited for.
+        let patience = if exit == Exit::NotConfirmed { 0 } else { sign_in.wait };
+        self.linked(Duration::from_secs(patience)).await?;
+        Ok(exit)
+    }
+
+    /// An invite works for some minutes: whatever became of the sign-in, the assistant is to know this computer by then.
+    async fn linked(&mut self, patience: Duration) -> anyhow::Result<()> {
+        // Nobody answers: waiting here would bring nothing.
+        let over = |view: &View| {
+            view.assistant
+                .as_ref()
+                .is_none_or(|assistant| assistant.enrolled || assistant.online == Some(false))
+        };
+        tokio::select! {
+            waited = tokio::time::timeout(patience, self.until(over)) => if let Ok(view) = waited { drop(view?) },
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        if self.views.borrow().assistant.as_ref().is_some_and(|assistant| !assistant.enrolled) {
+            complain(&text(Text::TerminalNotLinked { connect: &self.connect }));
+        }
+        Ok(())
     }
 
     async fn connect(&mut self, sign_in: SignIn) -> anyhow::Result<Exit> {
@@ -165,7 +198,7 @@ impl Talk {
                 return Ok(exit_of(&view));
             }
         }
-        self.follow(sign_in).await
+        self.finish(sign_in).await
     }
 
     /// Shows what happens until there is nothing more to wait for.
@@ -203,7 +236,7 @@ impl Talk {
                     }
                 }
                 () = late => {
-                    line(&text(Text::TerminalLater));
+                    line(&text(Text::TerminalLater { connect: &self.connect }));
                     return Ok(Exit::NotConfirmed);
                 }
                 _ = tokio::signal::ctrl_c() => {
