@@ -174,6 +174,17 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_1024_bytes_reaches_age_and_one_of_1025_does_not() {
+        let identity = Identity::generate();
+        let around = "age-encryption.org/v1\n-> \n\n--- ".len();
+        for (length, failed) in [(1024, DecryptFailed::Age), (1025, DecryptFailed::Header)] {
+            let file = file_with_header(&format!("-> {}\n\n", "x".repeat(length - around)), &[0; 64]);
+            let end = file.windows(5).position(|bytes| bytes == b"\n--- ").unwrap() + 5;
+            assert_eq!((end, decrypt(&file, &identity).err()), (length, Some(failed)));
+        }
+    }
+
+    #[test]
     fn a_passphrase_file_costs_nothing() {
         // 2^40 rounds of scrypt, if anybody did them.
         let stanza = format!("-> scrypt {} 40\n{}\n", "A".repeat(22), "A".repeat(43));
