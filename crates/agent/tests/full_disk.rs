@@ -85,6 +85,41 @@ async fn with_a_full_disk() {
     a_first_answer_waits_for_the_disk(free).await;
     an_ended_sign_in_is_not_asked_about_all_the_time(free).await;
     a_refused_sign_in_takes_nothing_away_that_waits_for_the_disk(free).await;
+    what_could_not_be_written_is_kept_by_the_broker(free).await;
+}
+
+/// Its acknowledgement would have been the end of it: no device here sends anything twice.
+async fn what_could_not_be_written_is_kept_by_the_broker(free: Rlimit) {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut alices = world.connect(&running.agent, ALICE).await;
+    let mut anas = world.pair(&running.agent, ANA).await;
+    let anas_sign_in = world.sign_in(ANA).await;
+    let another_invite = world.invite(&running.agent, ALICE).await;
+
+    setrlimit(Limit::Fsize, Rlimit { current: Some(0), maximum: free.maximum }).unwrap();
+    anas.hand_over(&anas_sign_in);
+    alices.disconnect(ALICE);
+    alices.enroll(&another_invite);
+    for device in [&mut anas, &mut alices] {
+        device.all_so_far().await;
+    }
+    assert_eq!(running.agent.accounts()[0].account, id(ALICE));
+    assert_eq!(running.agent.status().open_invites, 1);
+    setrlimit(Limit::Fsize, free).unwrap();
+    running.stop().await;
+
+    let running = world.run().await;
+    assert!(matches!(anas.receipt().await.outcome, Outcome::Stored { .. }));
+    assert_eq!(alices.receipt().await.outcome, Outcome::Done);
+    within("the enrolment comes again", async {
+        while running.agent.status().open_invites > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(running.agent.accounts().len(), 1);
+    running.stop().await;
 }
 
 /// Somebody brings a sign-in that does not work, just when the refresh token of the one that does is in memory only.

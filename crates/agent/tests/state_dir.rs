@@ -99,6 +99,42 @@ fn a_state_directory_that_is_a_link_is_refused() {
     assert!(matches!(error, StateDirError::NotPlain { .. }), "{error}");
 }
 
+/// Shows of H4 that what is stored is on the disk: the file before it takes its place, and its place before that is said.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts() {
+    const INSIDE: &str = "VALETKEY_TEST_STATE_DIR";
+    const NAME: &str = "a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts";
+    if let Some(path) = std::env::var_os(INSIDE) {
+        let state = StateDir::open(path).unwrap();
+        state.vault().replace("file", b"new").unwrap();
+        state.vault().remove("file").unwrap();
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("calls");
+    let inside = std::process::Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2,unlink,unlinkat", "-o"])
+        .arg(&log)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", NAME])
+        .env(INSIDE, home.path().join("state"))
+        .output()
+        .unwrap();
+    assert!(inside.status.success(), "{inside:?}");
+    let calls = std::fs::read_to_string(log).unwrap();
+    let calls: Vec<&str> = calls.lines().filter(|call| call.contains("/vault")).collect();
+    let expected: [(&str, &str); 5] = [
+        ("fsync(", "/vault/.new-"),
+        ("rename", "\"file\""),
+        ("fsync(", "/vault>)"),
+        ("unlink", "\"file\""),
+        ("fsync(", "/vault>)"),
+    ];
+    let fits = |(call, (name, on)): (&&str, (&str, &str))| call.contains(name) && call.contains(on);
+    assert!(calls.len() == expected.len() && calls.iter().zip(expected).all(fits), "{calls:#?}");
+}
+
 /// Shows M17 for the directory itself.
 #[test]
 fn a_failed_write_is_an_error_and_the_old_file_stands() {
