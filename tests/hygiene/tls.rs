@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use valetkey_companion::view::Screen;
+use valetkey_companion::{Command, InviteLink};
 use valetkey_tests::broker::{Broker, BrokerOptions, Certificate};
 use valetkey_tests::daemon::Daemon;
 use valetkey_tests::http_sign_in;
@@ -95,6 +96,116 @@ async fn a_broker_that_asks_for_a_client_certificate_lets_the_agent_in_that_has_
 fn start(world: &World) -> Program {
     let mut serve = world.daemon.command(&["serve", "--json"]).unwrap();
     Program::start(&mut serve, &world.folder.path().join("agent.log")).unwrap()
+}
+
+/// A broker that asks everybody's computer for a certificate, an agent that is let in by another door, and the rules of the
+/// person's organisation for it.
+async fn world_with_certificates() -> World {
+    let options = BrokerOptions { require_client_certificate: true, ..shows(Certificate::Valid) };
+    let plain_for_the_agent =
+        |broker: &Broker| format!("url = \"{}\"\ndevice_url = \"{}\"\n", broker.plain_url(), broker.url());
+    world(options, plain_for_the_agent).await
+}
+
+fn rules(world: &World, more: &str) -> PathBuf {
+    let broker = world.broker.as_ref().unwrap();
+    let path = world.folder.path().join("policy.toml");
+    let text = format!(
+        "brokers = [\"{}\"]\n[broker]\nca_file = \"{}\"\n{more}",
+        broker.url(),
+        broker.ca_file().unwrap().display()
+    );
+    std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes()).unwrap();
+    path
+}
+
+fn own_certificate(world: &World) -> String {
+    let client = world.broker.as_ref().unwrap().client_certificate().unwrap();
+    format!(
+        "client_certificate_file = \"{}\"\nclient_key_file = \"{}\"\n",
+        client.certificate.display(),
+        client.key.display()
+    )
+}
+
+fn ruled(world: &World, more: &str) -> Desk {
+    Desk::start_ruled(&world.folder.path().join("desk"), Arc::default(), rules(world, more))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_asks_for_a_client_certificate_lets_the_computer_in_that_its_organisation_gave_one() {
+    let world = world_with_certificates().await;
+    let serving = world.daemon.serve().await.unwrap();
+    let mut desk = ruled(&world, &own_certificate(&world));
+    desk.connect(&world.daemon.invite(ALICE.mail).unwrap(), ALICE).await;
+    assert_eq!(world.graph_me(ALICE).await, 200);
+
+    // The next day the files are gone. It is not tried without them.
+    let (dir, keys) = desk.stop().await;
+    let gone = "client_certificate_file = \"/nonexistent/c.pem\"\nclient_key_file = \"/nonexistent/k.pem\"\n";
+    let clients =
+        |world: &World| world.broker.as_ref().unwrap().log().matches("New client connected").count();
+    let before = clients(&world);
+    let mut desk = Desk::start_ruled(&dir, keys, rules(&world, gone));
+    let view = desk.screen(Screen::Error).await;
+    assert_eq!(view.headline, "A certificate this computer needs can't be used");
+    assert_eq!(
+        view.detail.as_deref(),
+        Some(
+            "Without it nothing is sent to your assistant. Ask your administrator to put it right; this goes on by itself then."
+        )
+    );
+    let sheet = desk.doctor().examine("a test").await;
+    let named = |line: &valetkey_companion::doctor::Line| {
+        line.text.contains("The certificate in /nonexistent/c.pem can't be used")
+    };
+    assert!(sheet.lines.iter().any(named), "{sheet:#?}");
+    assert_eq!(clients(&world), before, "nobody connected");
+
+    // The administrator puts them right.
+    rules(&world, &own_certificate(&world));
+    desk.click(Command::Retry);
+    desk.screen(Screen::Connected).await;
+    serving.stop().unwrap();
+}
+
+/// Shows J8 of it: nobody is shown as signed out.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_certificate_the_person_is_told_that_one_is_asked_for() {
+    let world = world_with_certificates().await;
+    let serving = world.daemon.serve().await.unwrap();
+    let mut desk = ruled(&world, "");
+    desk.accept(&world.daemon.invite(ALICE.mail).unwrap()).await;
+    let url = desk.browser().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let view = desk.until("no connection", |view| view.headline == "No connection to your assistant").await;
+    assert_eq!(view.screen, Screen::AgentOffline);
+    assert_eq!(
+        view.detail.as_deref(),
+        Some(
+            "The server between you and your assistant lets in only computers with a certificate, and this one has none \
+             that it accepts. Tell your administrator."
+        )
+    );
+    assert_eq!(world.daemon.ask(&["devices"]).unwrap().1.as_array().unwrap().len(), 0);
+    serving.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_is_not_shown_while_the_certificate_for_its_broker_cannot_be_used() {
+    let world = world_with_certificates().await;
+    let serving = world.daemon.serve().await.unwrap();
+    let link = world.daemon.invite(ALICE.mail).unwrap();
+    let empty = world.folder.path().join("no-certificate.pem");
+    std::fs::File::create(&empty).unwrap();
+    let garbage = format!("client_certificate_file = \"{0}\"\nclient_key_file = \"{0}\"\n", empty.display());
+    let mut desk = ruled(&world, &garbage);
+    desk.screen(Screen::NotPaired).await;
+    desk.click(Command::PasteInvite { link: InviteLink::new(link) });
+    let view = desk.screen(Screen::Error).await;
+    assert_eq!(view.headline, "A certificate this computer needs can't be used");
+    assert!(!desk.dir.exists(), "nothing was stored");
+    serving.stop().unwrap();
 }
 
 /// What a person is shown whose computer meets this certificate. Shows J8 of it: nobody is shown as signed out.

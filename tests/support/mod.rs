@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use url::Url;
+use valetkey_companion::doctor::Doctor;
 use valetkey_companion::view::Screen;
 use valetkey_companion::{
     Clock, Command, Companion, Handle, InviteLink, Language, MemoryKeyStore, Options, Outlet, View, Way,
@@ -143,6 +144,20 @@ impl Desk {
 
     /// On a computer that trusts this authority for the broker, instead of the system's.
     pub fn start_trusting(dir: &Path, keys: Arc<MemoryKeyStore>, broker_ca: Option<PathBuf>) -> Self {
+        Self::start_with(dir, keys, broker_ca, None)
+    }
+
+    /// On a computer where these rules of an organisation hold.
+    pub fn start_ruled(dir: &Path, keys: Arc<MemoryKeyStore>, policy: PathBuf) -> Self {
+        Self::start_with(dir, keys, None, Some(policy))
+    }
+
+    fn start_with(
+        dir: &Path,
+        keys: Arc<MemoryKeyStore>,
+        broker_ca: Option<PathBuf>,
+        policy_file: Option<PathBuf>,
+    ) -> Self {
         let (sender, outlets) = mpsc::unbounded_channel();
         let handle = Companion::start(Options {
             data_dir: dir.to_owned(),
@@ -152,11 +167,16 @@ impl Desk {
             language: Language::English,
             device_name: "Alice's computer".into(),
             sign_in: Way::Browser { port: None },
-            policy_file: None,
+            policy_file,
             broker_ca,
         });
         let views = handle.views();
         Self { dir: dir.to_owned(), keys, handle: Some(handle), views, outlets, notices: Vec::new() }
+    }
+
+    /// "Check my set-up", from inside.
+    pub fn doctor(&self) -> Doctor {
+        self.handle.as_ref().expect("running").doctor()
     }
 
     pub fn click(&self, command: Command) {

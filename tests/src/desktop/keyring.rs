@@ -32,7 +32,7 @@ impl Keyring {
         let mut owners = names.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
         let daemon = daemon(environment, &home.join("run/keyring")).await?;
         timeout(PATIENCE, owners.next()).await.context("the keyring does not get ready")?;
-        Ok(Self { bus, daemon: daemon })
+        Ok(Self { bus, daemon })
     }
 
     /// Ends it, and waits until it has left the bus.
