@@ -73,7 +73,7 @@ async fn connected() -> (World, valetkey_tests::program::Program) {
 
 /// The companion has ended by then, so nothing is its doing.
 ///
-/// Shows H14's "No credential in `mcp.json`", and of H1 that a client made before a token's end works after it.
+/// Shows H14's "No credential in `mcp.json`".
 #[tokio::test(flavor = "multi_thread")]
 async fn an_mcp_client_connects_before_and_after_a_tokens_end_with_no_credential_in_its_files() {
     let (world, serving) = connected().await;
