@@ -81,3 +81,61 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 fn sync_dir(_: &Path) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_and_its_directory_are_their_owners_alone_and_only_a_file_of_ours_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("data");
+        let path = dir.join("file");
+        replace(&path, b"text").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&dir), mode(&path)), (0o700, 0o600));
+        assert_eq!(read_private(&path).unwrap().as_deref(), Some("text"));
+        replace(&path, &vec![b'x'; usize::try_from(MAX_BYTES).unwrap() + 1]).unwrap();
+        for not_ours in [&path, &dir] {
+            assert_eq!(read_private(not_ours).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    /// So that what is to be sent outlives a power cut.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts() {
+        const INSIDE: &str = "VALETKEY_TEST_DURABLE";
+        const NAME: &str = "durable::tests::a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts";
+        if let Some(dir) = std::env::var_os(INSIDE) {
+            let path = Path::new(&dir).join("file");
+            replace(&path, b"text").unwrap();
+            remove(&path).unwrap();
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let log = home.path().join("calls");
+        let inside = std::process::Command::new("strace")
+            .args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2,unlink,unlinkat", "-o"])
+            .arg(&log)
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env(INSIDE, home.path().join("data"))
+            .output()
+            .unwrap();
+        assert!(inside.status.success(), "{inside:?}");
+        let calls = fs::read_to_string(log).unwrap();
+        let calls: Vec<&str> = calls.lines().filter(|call| call.contains("/data")).collect();
+        let expected: [(&str, &str); 5] = [
+            ("fsync(", "/data/.new-"),
+            ("rename", "/data/file\""),
+            ("fsync(", "/data>)"),
+            ("unlink", "/data/file\""),
+            ("fsync(", "/data>)"),
+        ];
+        let fits = |(call, (name, on)): (&&str, (&str, &str))| call.contains(name) && call.contains(on);
+        assert!(calls.len() == expected.len() && calls.iter().zip(expected).all(fits), "{calls:#?}");
+    }
+}

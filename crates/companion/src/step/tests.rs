@@ -93,6 +93,15 @@ fn an_invite_starts_nothing_before_somebody_agrees() {
 }
 
 #[test]
+fn an_invite_that_ended_while_it_was_read_is_not_shown() {
+    let state = State { pairing: Pairing::Missing, ..State::default() };
+    let ended = Offer { expires_at: now(), ..offer() };
+    let (state, effects) = step(state, Event::InviteRead(Ok(ended)), now());
+    assert_eq!(state.flow, Flow::Failed(InviteProblem::Expired.into()));
+    assert_eq!((state.offer, effects), (None, vec![]));
+}
+
+#[test]
 fn an_assistant_that_starts_for_the_first_time_gets_what_waits_at_once() {
     let (state, _) =
         step(State { pairing: Pairing::Paired(assistant()), ..State::default() }, Event::LinkUp, now());
@@ -205,6 +214,15 @@ fn an_assistant_that_is_still_trying_has_not_confirmed_anything() {
     let (state, effects) = step(state, Event::AgentState(vec![account(Health::Connected)]), now());
     assert_eq!(screen_of(&state), Screen::Connected, "the state says what the lost receipt said");
     assert!(effects.contains(&Effect::Discard { generation: 1 }), "{effects:?}");
+}
+
+/// Shows of J5, for the decision, that an older sign-in confirms no newer one, which goes on waiting to be sent.
+#[test]
+fn an_older_sign_in_that_works_says_nothing_of_a_newer_one() {
+    let (state, _) = sign_in(waiting(), 1, sealed(2));
+    let (state, effects) = step(state, Event::AgentState(vec![account(Health::Connected)]), now());
+    assert!(state.delivery.is_some(), "{state:?}");
+    assert!(!effects.contains(&Effect::Discard { generation: 2 }), "{effects:?}");
 }
 
 /// Shows J6 for the decision, but for the agent's next call.
