@@ -4,8 +4,9 @@
 
 mod support;
 
+#[cfg(unix)]
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
+#[cfg(unix)]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,7 +106,9 @@ async fn a_file_of_an_earlier_version_is_opened_and_brought_up_to_date() {
 
 /// Every file with sign-ins or keys in it, and the folder of the accounts, in which a temporary one leaves its trace: which
 /// file it is, and when it or what is known of it was last changed.
+#[cfg(unix)]
 fn stamps(world: &World) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt as _;
     let vault = world.state_dir().join("vault");
     let accounts = std::fs::read_dir(&vault).unwrap().map(|entry| entry.unwrap().path());
     let keys = ["agent.json", "registry.json"].map(|name| world.state_dir().join(name));
@@ -117,6 +120,7 @@ fn stamps(world: &World) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64)> {
 }
 
 /// Shows of H5 that an unchanged cache causes no write, and that a silent refresh rotates the file.
+#[cfg(unix)]
 #[tokio::test]
 async fn serving_stopping_starting_and_looking_at_what_is_due_write_nothing_and_a_refresh_replaces_the_file()
 {
