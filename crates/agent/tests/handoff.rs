@@ -6,9 +6,9 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 
 use support::{Device, World, advance, id, refused_because};
-use valetkey_agent::{Health, TokenFailure, Update};
+use valetkey_agent::{AgentError, Health, InviteRequest, MAX_EXPIRY, TokenFailure, Update};
 use valetkey_handoff::message::{CacheUpdated, Health as WireHealth, Outcome};
-use valetkey_handoff::{Keys, ToAgent, ToDevice};
+use valetkey_handoff::{Keys, Terms, ToAgent, ToDevice};
 use valetkey_tests::tenant::{ALICE, BOB, CAROL, GraphMode, NextError};
 
 fn refresh_error(times: u32, error: &NextError) -> NextError {
@@ -95,6 +95,10 @@ async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing
     foreign.client_id = "22222222-2222-4222-8222-222222222222".to_owned();
     device.hand_over(&foreign);
     assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
+    let mut inside = good.clone();
+    inside.cache = good.cache.expose().replace(&good.client_id, &foreign.client_id).into();
+    device.hand_over(&inside);
+    assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
     let mut greedy = good.clone();
     greedy.capabilities.push("mail-send".to_owned());
     device.hand_over(&greedy);
@@ -133,8 +137,13 @@ async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing
     assert_eq!(std::fs::read(world.file(ALICE)).unwrap(), stored, "the good cache survives");
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
     let aside = running.agent.state_dir().set_aside().list().unwrap();
-    assert_eq!(aside.len(), 4, "{aside:?}");
-    assert_eq!(running.agent.status().refused_messages, 7 + 4);
+    let set_aside = running.agent.state_dir().set_aside();
+    let mut kept: Vec<_> = aside.iter().map(|name| set_aside.read(name).unwrap().unwrap().to_vec()).collect();
+    let mut sent = [b"".to_vec(), b"nonsense".to_vec(), forged.as_bytes().to_vec(), altered];
+    kept.sort();
+    sent.sort();
+    assert!(kept == sent, "as they came: {aside:?}");
+    assert_eq!(running.agent.status().refused_messages, 8 + 4);
     device.send(second.as_bytes());
     assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "the last one still counts");
     running.stop().await;
@@ -159,6 +168,8 @@ async fn while_microsoft_is_out_of_order_the_receipt_waits_and_then_comes() {
     running.until("the handoff is stored", |u| matches!(u, Update::Stored { .. }).then_some(())).await;
     let accounts = running.agent.accounts();
     assert_eq!(accounts[0].health, Health::Retrying);
+    let brought = world.json(ALICE)["AccessToken"].as_object().is_some_and(|tokens| !tokens.is_empty());
+    assert!(!brought, "what the device brought is never served");
     // The waits in between grow from seconds.
     while world.refreshes().await < 3 {
         advance(std::time::Duration::from_secs(1)).await;
@@ -413,6 +424,57 @@ async fn of_two_devices_with_one_invite_one_is_paired_and_the_other_is_told() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn an_invite_is_good_for_more_than_nothing_and_for_a_week_at_most() {
+    let world = World::new().await;
+    let agent = world.open();
+    let second = jiff::SignedDuration::from_secs(1);
+    for (expires_in, good) in [
+        (-second, false),
+        (second * 0, false),
+        (MAX_EXPIRY + second, false),
+        (second, true),
+        (MAX_EXPIRY, true),
+    ] {
+        let request = InviteRequest { expires_in, ..InviteRequest::new(world.terms(ALICE.mail)) };
+        let made = agent.invite(request, &world.access()).await;
+        assert!(made.is_ok() == good && matches!(made, Ok(_) | Err(AgentError::Expiry)), "{expires_in}");
+    }
+    assert_eq!(agent.status().open_invites, 2);
+}
+
+#[tokio::test]
+async fn what_a_device_writes_into_a_cache_beside_it_is_not_taken_for_ours() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let mut body = world.sign_in(ALICE).await;
+    body.cache = body.cache.expose().replacen('{', r#"{"ValetKey": {"format": 99}, "#, 1).into();
+
+    device.hand_over(&body);
+
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    running.stop().await;
+    assert_eq!(world.who(&world.open(), ALICE).await.unwrap(), ALICE.username);
+}
+
+#[tokio::test]
+async fn a_sign_in_of_a_tenant_that_the_invite_does_not_admit_is_not_stored() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let terms = Terms { tenant: "consumers".to_owned(), ..world.terms(ALICE.mail) };
+    let invite = running.agent.invite(InviteRequest::new(terms), &world.access()).await.unwrap();
+    let mut device = Device::new(&invite).await;
+    device.enroll(&invite);
+    assert!(matches!(device.next().await, ToDevice::Enrolled(_)));
+
+    device.hand_over(&world.sign_in(ALICE).await);
+
+    assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
+    assert!(!world.file(ALICE).exists());
+    running.stop().await;
+}
+
 /// Shows M16.
 #[tokio::test]
 async fn a_removed_account_loses_its_tokens_and_its_old_sign_ins_do_not_come_back() {
@@ -443,6 +505,19 @@ async fn a_removed_account_loses_its_tokens_and_its_old_sign_ins_do_not_come_bac
     device.send(sealed.as_bytes());
     assert_eq!(refused_because(&device.receipt().await), "removed");
     assert!(running.agent.accounts().is_empty());
+
+    // One that does not work ends with its receipt: nothing was there that could lapse.
+    let revoked = NextError {
+        status: Some(400),
+        error: Some("invalid_grant"),
+        code: Some(50_173),
+        ..NextError::default()
+    };
+    world.tenant.next_error(&refresh_error(1, &revoked)).await.unwrap();
+    device.hand_over(&world.sign_in(ALICE).await);
+    assert_eq!(refused_because(&device.receipt().await), "revoked");
+    let all = device.all_so_far().await;
+    assert!(!all.iter().any(|message| matches!(message, ToDevice::AuthExpired(_))), "{all:?}");
 
     device.hand_over(&world.sign_in(ALICE).await);
     assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "a new sign-in is welcome");

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use support::{World, advance, id, within};
-use valetkey_agent::{BlockedBy, Health, TokenFailure};
+use valetkey_agent::{AgentError, BlockedBy, Health, TokenFailure, VaultError};
+use valetkey_handoff::message::Outcome;
 use valetkey_tests::tenant::{ALICE, ANA, CAROL};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -61,6 +62,29 @@ async fn a_corrupt_file_is_set_aside_a_newer_one_left_alone_and_the_rest_goes_on
 fn put(path: &std::path::Path, bytes: &[u8]) {
     use std::io::Write as _;
     std::fs::File::create(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// Shows H8 for a file that is damaged while the agent runs.
+#[tokio::test]
+async fn a_file_that_is_found_corrupt_later_is_set_aside_as_it_is() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+    let cut = std::fs::read(world.file(ALICE)).unwrap()[..500].to_vec();
+    put(&world.file(ALICE), &cut);
+
+    let AgentError::Vault(VaultError::SetAside { aside, .. }) =
+        running.agent.remove_account(&id(ALICE)).unwrap_err()
+    else {
+        panic!("it is not an account");
+    };
+
+    let kept = running.agent.state_dir().set_aside().read(&aside).unwrap().unwrap();
+    assert_eq!(kept.as_slice(), cut);
+    assert!(!world.file(ALICE).exists() && running.agent.accounts().is_empty());
+    device.hand_over(&world.sign_in(ALICE).await);
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "connecting again mends it");
+    running.stop().await;
 }
 
 /// Shows H8 for a missing file: the agent starts, and programs and the device hear that nothing is connected.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use valetkey_agent::at_rest::{self, Changed, Look};
 use valetkey_agent::{AtRestError, StateDirError, VaultKey};
 use valetkey_handoff::message::Outcome;
-use valetkey_tests::tenant::ALICE;
+use valetkey_tests::tenant::{ALICE, ANA};
 
 use crate::support::World;
 use crate::{AGE, age_opens, kept, put, refused};
@@ -82,6 +82,7 @@ async fn sealing_changing_the_key_and_unsealing_keep_every_byte_and_can_be_done_
     assert!(matches!(of(at_rest::unseal(&dir, &two).unwrap_err()), AtRestError::OtherKey { .. }));
     assert_eq!(of(at_rest::rotate(&dir, &one, &one).unwrap_err()), AtRestError::SameKey);
 
+    let by_one = std::fs::read(world.file(ALICE)).unwrap();
     assert_eq!(at_rest::rotate(&dir, &one, &two).unwrap(), done(4));
     assert_eq!(at_rest::rotate(&dir, &one, &two).unwrap().files, 0);
     let by_the_old_one = at_rest::look(&dir, Some(&one)).unwrap();
@@ -92,6 +93,10 @@ async fn sealing_changing_the_key_and_unsealing_keep_every_byte_and_can_be_done_
     assert!(matches!(at_rest::rotate(&dir, &two, &one).unwrap_err(), StateDirError::Held { .. }));
     drop(held);
 
+    put(&world.file(ANA), &by_one);
+    assert!(matches!(of(at_rest::unseal(&dir, &two).unwrap_err()), AtRestError::OtherKey { .. }));
+    assert!(at_rest::look(&dir, None).unwrap().sealed, "found before anything was changed");
+    std::fs::remove_file(world.file(ANA)).unwrap();
     let alices = age_opens(&world.file(ALICE), &two).unwrap();
     assert_eq!(at_rest::unseal(&dir, &two).unwrap(), done(4));
     assert_eq!(at_rest::unseal(&dir, &two).unwrap(), done(0));
