@@ -269,6 +269,10 @@ impl Journey {
         evidence.add_files(&world.daemon.state_dir().join("vault"), &|_| NOTHING);
         self.desk.until("no account", |view| view.accounts.is_empty()).await;
         self.look(world, evidence);
+        let sheet = self.desk.doctor().examine("a test").await;
+        let said = serde_json::to_string(&sheet).unwrap();
+        assert!(said.contains("Your assistant answered just now."), "{said}");
+        evidence.add("the window's check of the set-up", said, NOTHING);
         let entry = self.desk.keys.entries().pop().unwrap();
         let (device, password) = Entry::open(&entry).unwrap();
         assert_eq!(password.unwrap().expose(), DEVICE_PASSWORD);
