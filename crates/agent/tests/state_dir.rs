@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::Permissions;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use jiff::Timestamp;
+use valetkey_agent::VaultKey;
 use valetkey_agent::state_dir::{MAX_FILE, StateDir, StateDirError};
 
 fn now() -> Timestamp {
@@ -187,9 +188,16 @@ fn a_file_larger_than_any_of_ours_is_refused_and_not_cut() {
     let largest = vec![b'x'; usize::try_from(MAX_FILE).unwrap()];
     state.vault().replace("file", &largest).unwrap();
     assert_eq!(state.vault().read("file").unwrap().unwrap().as_slice(), largest);
-    state.vault().replace("file", &[largest, vec![b'x']].concat()).unwrap();
+    state.vault().replace("file", &[largest.clone(), vec![b'x']].concat()).unwrap();
     let error = state.vault().read("file").unwrap_err();
     assert!(matches!(error, StateDirError::TooLarge { .. }), "{error}");
+
+    // Sealed, the largest would be too large to be read again.
+    let sealed = StateDir::open_with(home.path().join("sealed"), Some(VaultKey::generate())).unwrap();
+    sealed.replace("file", b"small").unwrap();
+    let error = sealed.replace("file", &largest).unwrap_err();
+    assert!(matches!(error, StateDirError::TooLarge { .. }), "{error}");
+    assert_eq!(sealed.read("file").unwrap().unwrap().as_slice(), b"small");
 }
 
 #[test]
@@ -221,4 +229,12 @@ fn a_file_that_was_opened_to_others_is_closed_before_it_is_read() {
 fn whoever_looks_at_another_users_directory_is_told_to_run_as_that_user_and_not_to_take_it() {
     let said = StateDirError::NotOurs { path: "state".into(), owner: 990 }.to_string();
     assert!(said.contains("sudo -u '#990'") && !said.contains("chown"), "{said}");
+    if rustix::process::geteuid().is_root() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state");
+        drop(StateDir::open(&path).unwrap());
+        chown(&path, Some(990), None).unwrap();
+        let error = StateDir::open(&path).unwrap_err();
+        assert!(matches!(error, StateDirError::NotOurs { owner: 990, .. }), "{error}");
+    }
 }

@@ -225,6 +225,33 @@ fn an_older_sign_in_that_works_says_nothing_of_a_newer_one() {
     assert!(!effects.contains(&Effect::Discard { generation: 2 }), "{effects:?}");
 }
 
+#[test]
+fn a_receipt_for_another_account_confirms_nothing() {
+    let (state, _) = sign_in(waiting(), 1, sealed(1));
+    let account = AccountId { oid: uuid::Uuid::max(), ..ANA };
+    let (state, _) = step(state, Event::Receipt { account, generation: 1, outcome: Ok(now()) }, now());
+    assert_eq!(screen_of(&state), Screen::HandingOver);
+}
+
+#[test]
+fn whoever_is_enrolled_is_not_unpaired_by_a_late_refusal() {
+    let enrolled = Pairing::Paired(assistant());
+    let state = State { pairing: enrolled.clone(), ..State::default() };
+    let (state, effects) = step(state, Event::EnrollRefused(InviteProblem::Used), now());
+    assert_eq!((state.pairing, effects), (enrolled, vec![]));
+}
+
+/// Shows of J8, for the decision, that a presence is a hint: anybody may have written it.
+#[test]
+fn an_assistant_that_went_away_is_back_when_it_says_so_itself() {
+    let (state, _) = step(heard(Health::Connected), Event::AgentPresence { online: true }, now());
+    let (state, _) = step(state, Event::AgentPresence { online: false }, now());
+    let (state, _) = step(state, Event::AgentPresence { online: true }, now());
+    assert_eq!(state.agent_online, Some(false));
+    let (state, _) = step(state, Event::AgentState(vec![account(Health::Connected)]), now());
+    assert_eq!(state.agent_online, Some(true));
+}
+
 /// Shows J6 for the decision, but for the agent's next call.
 #[test]
 fn a_lapse_brings_one_banner_and_one_notification_and_both_go_by_themselves() {
