@@ -62,8 +62,8 @@ impl TrayHost {
 
 /// While the app puts one menu in another's place, there is none at its path.
 const BETWEEN_MENUS: &str = "org.freedesktop.DBus.Error.UnknownMethod";
-/// What an item is called that was in the menu before.
-const NO_SUCH_ITEM: &str = "org.gtk.GDBus.UnmappedGError.Quark._libdbusmenu";
+/// What an item is called that was in the menu before. In small letters; the library's versions differ in that.
+const NO_SUCH_ITEM: &str = "org.gtk.gdbus.unmappedgerror.quark._libdbusmenu";
 /// Nothing on the bus tells when it is back.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -246,7 +246,7 @@ impl Tray {
                 Ok(true)
             }
             Err(zbus::Error::MethodError(name, ..))
-                if name == BETWEEN_MENUS || name.starts_with(NO_SUCH_ITEM) =>
+                if name == BETWEEN_MENUS || name.to_ascii_lowercase().starts_with(NO_SUCH_ITEM) =>
             {
                 Ok(false)
             }
