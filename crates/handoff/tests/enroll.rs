@@ -99,7 +99,9 @@ fn the_proof_covers_the_recipient_and_the_sealed_file() {
     let bytes = jws(&header.to_string(), &other_payload, &device_signing());
     assert_eq!(open_at_agent(&bytes).err(), Some(OpenError::WrongProof));
 
-    for proof in ["", "AAAA", &b64([0; 32]), &b64([0; 33])] {
+    // 3 and 30 of the true 32 bytes, too.
+    let true_proof = header["enroll"]["proof"].as_str().unwrap();
+    for proof in ["", "AAAA", &b64([0; 32]), &b64([0; 33]), &true_proof[..4], &true_proof[..40]] {
         let mut changed = header.clone();
         changed["enroll"]["proof"] = json!(proof);
         let bytes = jws(&changed.to_string(), &payload, &device_signing());
