@@ -99,6 +99,9 @@ async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing
     inside.cache = good.cache.expose().replace(&good.client_id, &foreign.client_id).into();
     device.hand_over(&inside);
     assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
+    foreign.cache = inside.cache;
+    device.hand_over(&foreign);
+    assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
     let mut greedy = good.clone();
     greedy.capabilities.push("mail-send".to_owned());
     device.hand_over(&greedy);
@@ -143,7 +146,7 @@ async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing
     kept.sort();
     sent.sort();
     assert!(kept == sent, "as they came: {aside:?}");
-    assert_eq!(running.agent.status().refused_messages, 8 + 4);
+    assert_eq!(running.agent.status().refused_messages, 9 + 4);
     device.send(second.as_bytes());
     assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "the last one still counts");
     running.stop().await;

@@ -6,8 +6,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use jiff::Timestamp;
-use valetkey_agent::VaultKey;
 use valetkey_agent::state_dir::{MAX_FILE, StateDir, StateDirError};
+use valetkey_agent::{Agent, AgentOptions, VaultKey};
 
 fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
@@ -100,31 +100,41 @@ fn a_state_directory_that_is_a_link_is_refused() {
     assert!(matches!(error, StateDirError::NotPlain { .. }), "{error}");
 }
 
-/// Shows of H4 that what is stored is on the disk: the file before it takes its place, and its place before that is said.
+/// What this test does when it is told where, as system calls with the paths of what they are about.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts() {
+fn calls(name: &str, what: fn(&std::path::Path)) -> Option<Vec<String>> {
     const INSIDE: &str = "VALETKEY_TEST_STATE_DIR";
-    const NAME: &str = "a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts";
     if let Some(path) = std::env::var_os(INSIDE) {
-        let state = StateDir::open(path).unwrap();
-        state.vault().replace("file", b"new").unwrap();
-        state.vault().remove("file").unwrap();
-        return;
+        what(path.as_ref());
+        return None;
     }
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("calls");
     let inside = std::process::Command::new("strace")
-        .args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2,unlink,unlinkat", "-o"])
+        .args(["-f", "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat", "-o"])
         .arg(&log)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", NAME])
+        .args(["--exact", name])
         .env(INSIDE, home.path().join("state"))
         .output()
         .unwrap();
     assert!(inside.status.success(), "{inside:?}");
-    let calls = std::fs::read_to_string(log).unwrap();
-    let calls: Vec<&str> = calls.lines().filter(|call| call.contains("/vault")).collect();
+    Some(std::fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect())
+}
+
+/// Shows of H4 that what is stored is on the disk: the file before it takes its place, and its place before that is said.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts() {
+    const NAME: &str = "a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_counts";
+    let Some(mut calls) = calls(NAME, |path| {
+        let state = StateDir::open(path).unwrap();
+        state.vault().replace("file", b"new").unwrap();
+        state.vault().remove("file").unwrap();
+    }) else {
+        return;
+    };
+    calls.retain(|call| call.contains("/vault"));
     let expected: [(&str, &str); 5] = [
         ("fsync(", "/vault/.new-"),
         ("rename", "\"file\""),
@@ -132,8 +142,21 @@ fn a_file_is_on_the_disk_before_it_takes_its_place_and_its_place_is_before_it_co
         ("unlink", "\"file\""),
         ("fsync(", "/vault>)"),
     ];
-    let fits = |(call, (name, on)): (&&str, (&str, &str))| call.contains(name) && call.contains(on);
+    let fits = |(call, (name, on)): (&String, (&str, &str))| call.contains(name) && call.contains(on);
     assert!(calls.len() == expected.len() && calls.iter().zip(expected).all(fits), "{calls:#?}");
+}
+
+/// Otherwise a power cut would look like lines that somebody cut off.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_of_the_audit_is_on_the_disk_before_its_number_is() {
+    let told = calls("a_line_of_the_audit_is_on_the_disk_before_its_number_is", |path| {
+        drop(Agent::open(AgentOptions::new(path)).unwrap());
+    });
+    let Some(calls) = told else { return };
+    let of = |name: &str, on: &str| calls.iter().position(|call| call.contains(name) && call.contains(on));
+    let (line, number) = (of("fdatasync(", "/audit/audit.jsonl>"), of("rename", "\"head.json\""));
+    assert!(line.is_some() && number.is_some() && line < number, "{calls:#?}");
 }
 
 /// Shows M17 for the directory itself.

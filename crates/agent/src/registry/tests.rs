@@ -63,6 +63,19 @@ fn of_two_racing_devices_one_wins_and_the_other_is_told() {
 }
 
 #[test]
+fn an_invite_that_somebody_else_used_is_used_for_a_paired_device_too() {
+    let Fixture { _home, registry, invite, .. } = fixture();
+    let secret = InviteSecret::generate();
+    let another = secret.id();
+    registry.invite(secret, terms(), minutes(10), now()).unwrap();
+    let loser = keys();
+    assert!(matches!(registry.enrol(&invite, keys(), label(), now()), Ok(Enrolment::Paired(_))));
+    assert!(matches!(registry.enrol(&another, loser.clone(), label(), now()), Ok(Enrolment::Paired(_))));
+    let told = registry.enrol(&invite, loser, label(), now()).unwrap();
+    assert_eq!(told, Enrolment::Refused(EnrolmentRefused::Used));
+}
+
+#[test]
 fn the_winner_may_ask_again_even_late_until_it_is_removed() {
     let Fixture { _home, registry, invite, .. } = fixture();
     let keys = keys();
