@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::Permissions;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
 use jiff::Timestamp;
@@ -72,7 +73,7 @@ fn a_lock_or_a_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_not_touc
     let path = home.path().join("state");
     drop(StateDir::open(&path).unwrap());
     let (file, folder) = (home.path().join("a file"), home.path().join("a folder"));
-    std::fs::write(&file, b"theirs").unwrap();
+    std::fs::File::create(&file).unwrap().write_all(b"theirs").unwrap();
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
     for (name, target) in [("lock", &file), ("vault", &folder), ("quarantine", &folder)] {
