@@ -85,10 +85,20 @@ pub struct Seen {
     /// Names the message in its receipt.
     pub jti: uuid::Uuid,
     pub verdict: Verdict,
+    /// The newest number before this one whose verdict is known; 0: none.
+    #[serde(default)]
+    pub settled_before: u64,
     /// A sign-in of this device has worked here: it may hear of the account, and take it away. Naming an account is not
     /// enough, and a later sign-in that fails takes nothing away.
     #[serde(default)]
     pub brought: bool,
+}
+
+impl Seen {
+    /// The newest number whose verdict is known; 0: none. A device takes what it is told of a number for its receipt.
+    pub(crate) fn settled(&self) -> u64 {
+        if self.verdict == Verdict::Pending { self.settled_before } else { self.generation }
+    }
 }
 
 /// The receipt that a message has earned.

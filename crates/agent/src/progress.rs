@@ -272,7 +272,9 @@ fn presented_is_ours(file: &AccountFile, presented: &Secret) -> Result<bool, Mis
 fn note(facts: &mut Facts, mark: &Mark, verdict: Verdict) {
     let brought = facts.brought_by(&mark.device);
     let Mark { generation, digest, jti, .. } = *mark;
-    facts.seen.insert(mark.device.clone(), Seen { generation, digest, jti, verdict, brought });
+    let settled_before = facts.seen.get(&mark.device).map_or(0, Seen::settled);
+    let seen = Seen { generation, digest, jti, verdict, settled_before, brought };
+    facts.seen.insert(mark.device.clone(), seen);
 }
 
 /// Only the sign-in in use can be settled, and only once.

@@ -151,7 +151,7 @@ fn account_state(facts: &Facts, device: &Thumbprint) -> Option<AccountState> {
         },
         reason: condition.reason.as_deref().map(Code::or_unknown),
         claims: condition.claims.clone(),
-        generation: seen.generation,
+        generation: seen.settled(),
         checked_at: facts.refreshed_at,
         capabilities: facts.capabilities.clone(),
     })

@@ -5,15 +5,11 @@ mod support;
 
 use std::os::unix::fs::MetadataExt;
 
-use support::{Device, World, advance, id, refused_because};
-use valetkey_agent::{AgentError, Health, InviteRequest, MAX_EXPIRY, TokenFailure, Update};
-use valetkey_handoff::message::{CacheUpdated, Health as WireHealth, Outcome};
+use support::{Device, World, advance, id, refresh_error, refused_because};
+use valetkey_agent::{AgentError, Health, InviteRequest, MAX_EXPIRY, Update};
+use valetkey_handoff::message::{CacheUpdated, Outcome};
 use valetkey_handoff::{Keys, Terms, ToAgent, ToDevice};
 use valetkey_tests::tenant::{ALICE, BOB, CAROL, GraphMode, NextError};
-
-fn refresh_error(times: u32, error: &NextError) -> NextError {
-    NextError { endpoint: "token", grant: Some("refresh_token"), times: Some(times), ..error.clone() }
-}
 
 /// Shows H18, of H4 the modes, and J5 as far as the agent.
 #[tokio::test]
@@ -475,100 +471,5 @@ async fn a_sign_in_of_a_tenant_that_the_invite_does_not_admit_is_not_stored() {
 
     assert_eq!(refused_because(&device.receipt().await), "terms-mismatch");
     assert!(!world.file(ALICE).exists());
-    running.stop().await;
-}
-
-/// Shows M16.
-#[tokio::test]
-async fn a_removed_account_loses_its_tokens_and_its_old_sign_ins_do_not_come_back() {
-    let world = World::new().await;
-    let running = world.run().await;
-    let mut device = world.pair(&running.agent, ALICE).await;
-    let sealed = device.hand_over(&world.sign_in(ALICE).await);
-    device.receipt().await;
-    device.state(|state| !state.accounts.is_empty()).await;
-    let refresh_token =
-        world.json(ALICE)["RefreshToken"].as_object().unwrap().values().next().unwrap()["secret"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-
-    let removed = running.agent.remove_account(&id(ALICE)).unwrap();
-
-    assert!(!removed.revoked);
-    let said = removed.to_string();
-    assert!(said.contains("deleted from this agent") && !said.contains("revoked."), "{said}");
-    device.state(|state| state.accounts.is_empty()).await;
-    let left = std::fs::read_to_string(world.file(ALICE)).unwrap();
-    assert!(!left.contains(&refresh_token));
-    assert_eq!(
-        world.who(&running.agent, ALICE).await,
-        Err(TokenFailure::AuthRequired { reason: "never-connected".to_owned(), never_connected: true })
-    );
-    device.send(sealed.as_bytes());
-    assert_eq!(refused_because(&device.receipt().await), "removed");
-    assert!(running.agent.accounts().is_empty());
-
-    // One that does not work ends with its receipt: nothing was there that could lapse.
-    let revoked = NextError {
-        status: Some(400),
-        error: Some("invalid_grant"),
-        code: Some(50_173),
-        ..NextError::default()
-    };
-    world.tenant.next_error(&refresh_error(1, &revoked)).await.unwrap();
-    device.hand_over(&world.sign_in(ALICE).await);
-    assert_eq!(refused_because(&device.receipt().await), "revoked");
-    let all = device.all_so_far().await;
-    assert!(!all.iter().any(|message| matches!(message, ToDevice::AuthExpired(_))), "{all:?}");
-
-    device.hand_over(&world.sign_in(ALICE).await);
-    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "a new sign-in is welcome");
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_disconnect_is_done_once_and_stays_done_over_replays() {
-    let world = World::new().await;
-    let running = world.run().await;
-    let mut device = world.pair(&running.agent, ALICE).await;
-    let sign_in = device.hand_over(&world.sign_in(ALICE).await);
-    device.receipt().await;
-    let mut stranger = world.pair(&running.agent, BOB).await;
-    stranger.disconnect(ALICE);
-    assert_eq!(refused_because(&stranger.receipt().await), "not-yours");
-
-    let disconnect = device.disconnect(ALICE);
-    assert_eq!(device.receipt().await.outcome, Outcome::Done);
-    assert!(running.agent.accounts().is_empty());
-    device.send(disconnect.as_bytes());
-    assert_eq!(device.receipt().await.outcome, Outcome::Done);
-    device.send(sign_in.as_bytes());
-    assert_eq!(refused_because(&device.receipt().await), "older");
-
-    device.hand_over(&world.sign_in(ALICE).await);
-    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
-    device.send(disconnect.as_bytes());
-    assert_eq!(refused_because(&device.receipt().await), "older");
-    assert_eq!(running.agent.accounts().len(), 1);
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn hello_is_answered_with_the_state_and_a_heartbeat_comes_unasked() {
-    let world = World::new().await;
-    let running = world.run().await;
-    let mut device = world.connect(&running.agent, ALICE).await;
-    device.all_so_far().await;
-    device.hello();
-    let state = device.state(|_| true).await;
-    assert_eq!(state.accounts.len(), 1);
-    assert_eq!((state.accounts[0].health, state.accounts[0].generation), (WireHealth::Connected, 1));
-    let said_at = state.at;
-
-    advance(std::time::Duration::from_secs(4 * 3600 + 1)).await;
-    let four_hours = jiff::SignedDuration::from_hours(4);
-    let heartbeat = device.state(|state| state.at.duration_since(said_at) >= four_hours).await;
-    assert_eq!(heartbeat.accounts[0].account, support::reference(ALICE));
     running.stop().await;
 }

@@ -35,7 +35,7 @@ use valetkey_handoff::{
 use valetkey_link::{Clock, Event, Events, Link, Retain, Settings};
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::http_sign_in::http_sign_in_up_to_redirect;
-use valetkey_tests::tenant::{CLIENT_ID, Tenant, User};
+use valetkey_tests::tenant::{CLIENT_ID, NextError, Tenant, User};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -440,4 +440,9 @@ pub fn refused_because(receipt: &Receipt) -> &str {
         Outcome::Refused { reason } => reason.as_str(),
         other => panic!("not refused: {other:?}"),
     }
+}
+
+/// So many refreshes are answered with this.
+pub fn refresh_error(times: u32, error: &NextError) -> NextError {
+    NextError { endpoint: "token", grant: Some("refresh_token"), times: Some(times), ..error.clone() }
 }
