@@ -55,6 +55,7 @@ async fn at_one_broker(
     for _ in 0..LANES {
         lanes.push(stage.lane(&broker).await?);
     }
+    let order = if persistence { Order::OfDevice } else { Order::OfAccount };
     let mut all = Vec::new();
     for _ in 0..kills {
         let first = &lanes[0];
@@ -80,7 +81,7 @@ async fn at_one_broker(
         broker.restart().await?;
         let since = Instant::now();
         let allowed = promised() + stage.wish.margin;
-        let ended = going_on.into_iter().map(|scene| scene.end(since, allowed, Order::OfAccount));
+        let ended = going_on.into_iter().map(|scene| scene.end(since, allowed, order));
         let ended = futures::future::try_join_all(ended).await?;
         all.extend(ended.into_iter().map(|told| Told { came_to_the_end: came_to_the_end && !twice, ..told }));
     }

@@ -13,8 +13,7 @@ pub const ORDER: &str = "handoffs stored out of order";
 pub enum Order {
     /// Everything of a device is stored in the order in which it was sealed.
     OfDevice,
-    /// Everything of an account is. A broker that was killed may have lost the first of two accounts and delivered the second,
-    /// or put back its queue in another order; nothing depends on the order between accounts.
+    /// Everything of an account is. A broker that forgets may have lost the first of two accounts and delivered the second.
     OfAccount,
 }
 
