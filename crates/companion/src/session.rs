@@ -356,4 +356,16 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the connection goes on");
     }
+
+    #[tokio::test]
+    async fn keys_that_are_not_this_devices_are_not_used() {
+        let (device, other) = (Keys::generate(), Keys::generate());
+        let broker = invite("Rocky", Keys::generate().public()).broker;
+        for (keys, taken) in [(&device, true), (&other, false)] {
+            let store = MemoryKeyStore::default();
+            let entry = Entry::new(keys, &broker).to_secret().unwrap();
+            store.store(EntryName::Device(device.thumbprint()), entry).await.unwrap();
+            assert_eq!(keys_of(&device.thumbprint(), &store).await.is_ok(), taken);
+        }
+    }
 }
