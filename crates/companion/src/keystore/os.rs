@@ -6,8 +6,8 @@ use std::time::Duration;
 #[cfg(target_os = "macos")]
 use apple_native_keyring_store::keychain::Store;
 use futures::future::BoxFuture;
-use keyring_core::api::CredentialStoreApi as _;
-use keyring_core::{Entry, Error};
+use keyring::api::CredentialStoreApi as _;
+use keyring::{Entry, Error};
 use valetkey_entra::secret::Secret;
 #[cfg(windows)]
 use windows_native_keyring_store::Store;
