@@ -315,3 +315,6 @@ enum ReadError {
 fn file_name(account: &AccountId) -> String {
     format!("{account}{SUFFIX}")
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
