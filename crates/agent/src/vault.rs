@@ -316,5 +316,5 @@ fn file_name(account: &AccountId) -> String {
     format!("{account}{SUFFIX}")
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests;

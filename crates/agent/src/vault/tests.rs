@@ -1,4 +1,5 @@
 //! A write that put its file in place and could not have that on the disk.
+#![cfg(target_os = "linux")]
 
 use std::process::Command;
 
