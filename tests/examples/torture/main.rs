@@ -207,7 +207,7 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
         let (per_fault, broker_kills, margin) = (scale.network_faults, scale.broker_kills, scale.margin);
         let seed = jiff::Timestamp::now().as_millisecond().unsigned_abs();
         let wish = network::Wish { per_fault, broker_kills, margin, seed };
-        network::all(wish).await?.into_iter().for_each(&mut done);
+        Box::pin(network::all(wish)).await?.into_iter().for_each(&mut done);
     }
     println!("\n{}", report::closing(&rows));
     let failed = rows.is_empty() || rows.iter().any(|row| !row.failures.is_empty());
