@@ -32,6 +32,11 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let task = args.next();
     let rest: Vec<String> = args.collect();
+    // What follows `test` is cargo's own.
+    if task.as_deref() != Some("test") && rest.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h")) {
+        run::say(HELP);
+        return Ok(());
+    }
     match task.as_deref() {
         Some("setup") => setup::machine(),
         Some("check") => {
