@@ -50,7 +50,7 @@ pub(crate) struct Courier {
     up: bool,
     /// Since when, on this connection, the broker has had an `enroll` that came after its invite's end.
     late_since: Option<Instant>,
-    /// With the link and not yet with the broker; it sends those again by itself.
+    /// With the link and not yet with the broker.
     in_flight: HashMap<PublishId, Uuid>,
     currency: Currency,
     hello: Paced,
@@ -177,8 +177,8 @@ impl Courier {
         }
     }
 
-    /// What is not to be sent now. The link sends what is in flight again by itself; and until the agent knows this device,
-    /// nobody but it may write to its inbox, and nobody would read it.
+    /// What is not to be sent now: it is being sent; or, until the agent knows this device, nobody but it may write to its inbox,
+    /// and nobody would read it.
     fn held(&self) -> impl Fn(&Pending) -> bool + use<> {
         let on_its_way: HashSet<Uuid> = self.in_flight.values().copied().collect();
         let enrolled = self.keeper.pairing().get().enrolled;
@@ -212,6 +212,8 @@ impl Courier {
                 tracing::debug!(%problem, ?retry_in, "not connected to the broker");
                 self.up = false;
                 self.late_since = None;
+                self.farewell = None;
+                self.begin_anew_if_cut_off();
                 self.tell(Event::LinkDown(link_problem(problem)));
             }
             link::Event::Published { id, .. } => {
@@ -243,6 +245,16 @@ impl Courier {
                 self.link.ack(delivery);
             }
             _ => {}
+        }
+    }
+
+    /// A broker that was killed forgets what it has acknowledged last. The link would go on after that; sent again from the
+    /// first on, what waits keeps its order.
+    fn begin_anew_if_cut_off(&mut self) {
+        if !self.in_flight.is_empty() {
+            self.link.withdraw_all();
+            self.in_flight.clear();
+            self.keeper.outbox().begin_anew();
         }
     }
 

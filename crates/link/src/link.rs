@@ -94,6 +94,12 @@ impl Link {
         Ok(id)
     }
 
+    /// Takes back whatever the broker has not acknowledged, for whoever knows better what to send on the next connection.
+    /// Of what was taken back nothing is told any more.
+    pub fn withdraw_all(&self) {
+        self.0.shared.queue().clear();
+    }
+
     /// Tells the broker that the message is safe here. After a reconnect it does nothing: the broker delivers the
     /// message again, and that delivery is to be acknowledged.
     #[allow(clippy::needless_pass_by_value, reason = "taken, so that none is acknowledged twice")]

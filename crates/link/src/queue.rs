@@ -73,6 +73,13 @@ impl Queue {
         self.handed = 0;
     }
 
+    /// Nothing is to be sent any more of what is here now.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.handed = 0;
+        self.bytes = 0;
+    }
+
     /// Acknowledged, or given up.
     pub(crate) fn remove(&mut self, id: PublishId) -> Option<Publish> {
         let index = self.entries.iter().position(|(entry, _)| *entry == id)?;
@@ -142,5 +149,20 @@ mod tests {
         let wildcard = Publish::new("a/#", *b"", Retain::No);
         assert_eq!(queue.push(wildcard, 100), Err(PublishError::Topic));
         assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_sent_and_makes_room() {
+        let mut queue = Queue::default();
+        let half = vec![0; MAX_QUEUED_BYTES / 2];
+        for _ in 0..2 {
+            queue.push(message(&half), u32::MAX).unwrap();
+        }
+        queue.hand_over();
+        assert_eq!(queue.push(message(&half), u32::MAX), Err(PublishError::Full));
+        queue.clear();
+        assert!(queue.next().is_none());
+        let id = queue.push(message(&half), u32::MAX).unwrap();
+        assert_eq!(queue.next().map(|(next, _)| *next), Some(id));
     }
 }
