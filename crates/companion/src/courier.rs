@@ -85,7 +85,8 @@ impl Courier {
     pub async fn run(mut self, mut events: link::Events, mut orders: mpsc::UnboundedReceiver<Order>) {
         let clock = self.clock.clone();
         loop {
-            let due = if self.up { self.keeper.outbox().next_due(self.held()) } else { None };
+            let held = self.held();
+            let due = if self.up { self.keeper.outbox().next_due(held) } else { None };
             let timer = async {
                 match due {
                     // Looked at again meanwhile: the clock may have been put back.
@@ -166,7 +167,8 @@ impl Courier {
         if !self.up {
             return;
         }
-        let due = self.keeper.outbox().due(self.clock.now(), self.held());
+        let held = self.held();
+        let due = self.keeper.outbox().due(self.clock.now(), held);
         for pending in due {
             match self.link.publish(pending.topic, pending.sealed, Retain::No) {
                 Ok(id) => {
@@ -178,7 +180,7 @@ impl Courier {
     }
 
     /// What is not to be sent now: it is being sent; or, until the agent knows this device, nobody but it may write to its inbox,
-    /// and nobody would read it.
+    /// and nobody would read it. Asked before the outbox is locked: others lock the pairing first.
     fn held(&self) -> impl Fn(&Pending) -> bool + use<> {
         let on_its_way: HashSet<Uuid> = self.in_flight.values().copied().collect();
         let enrolled = self.keeper.pairing().get().enrolled;
