@@ -61,7 +61,7 @@ pub(crate) struct Courier {
 impl Courier {
     pub fn new(keeper: Arc<Keeper>, link: Link, clock: Clock, heart: mpsc::UnboundedSender<Event>) -> Self {
         let (agent, topics) = {
-            let pairing = keeper.pairing();
+            let pairing = &keeper.kept().pairing;
             (pairing.get().agent.clone(), pairing.get().topics())
         };
         Self {
@@ -86,7 +86,7 @@ impl Courier {
         let clock = self.clock.clone();
         loop {
             let held = self.held();
-            let due = if self.up { self.keeper.outbox().next_due(held) } else { None };
+            let due = if self.up { self.keeper.kept().outbox.next_due(held) } else { None };
             let timer = async {
                 match due {
                     // Looked at again meanwhile: the clock may have been put back.
@@ -144,7 +144,7 @@ impl Courier {
             self.say_hello();
         }
         if self.wake.take(now) {
-            self.keeper.outbox().wake();
+            self.keeper.kept().outbox.wake();
             self.send_due();
         }
     }
@@ -168,7 +168,7 @@ impl Courier {
             return;
         }
         let held = self.held();
-        let due = self.keeper.outbox().due(self.clock.now(), held);
+        let due = self.keeper.kept().outbox.due(self.clock.now(), held);
         for pending in due {
             match self.link.publish(pending.topic, pending.sealed, Retain::No) {
                 Ok(id) => {
@@ -180,10 +180,10 @@ impl Courier {
     }
 
     /// What is not to be sent now: it is being sent; or, until the agent knows this device, nobody but it may write to its inbox,
-    /// and nobody would read it. Asked before the outbox is locked: others lock the pairing first.
+    /// and nobody would read it. Asked before what is kept is locked.
     fn held(&self) -> impl Fn(&Pending) -> bool + use<> {
         let on_its_way: HashSet<Uuid> = self.in_flight.values().copied().collect();
-        let enrolled = self.keeper.pairing().get().enrolled;
+        let enrolled = self.keeper.kept().pairing.get().enrolled;
         move |pending| {
             on_its_way.contains(&pending.jti) || !(enrolled || matches!(pending.what, What::Enroll { .. }))
         }
@@ -192,8 +192,7 @@ impl Courier {
     /// An agent refuses an `enroll` whose invite is over, and cannot tell a device it does not know.
     fn drop_late_enroll(&mut self) {
         self.late_since = None;
-        let enroll = |what: &What| matches!(what, What::Enroll { .. });
-        let jti = self.keeper.outbox().all().find(|pending| enroll(&pending.what)).map(|pending| pending.jti);
+        let jti = self.keeper.kept().outbox.enrolment();
         if let Some(jti) = jti
             && self.answered(jti).is_some()
         {
@@ -206,7 +205,7 @@ impl Courier {
             link::Event::Up { session_present } => {
                 self.up = true;
                 if !session_present {
-                    self.keeper.outbox().begin_anew();
+                    self.keeper.kept().outbox.begin_anew();
                 }
                 self.tell(Event::LinkUp);
             }
@@ -225,7 +224,7 @@ impl Courier {
             }
             link::Event::Refused { topic, id } => {
                 let kept = id.and_then(|id| self.in_flight.remove(&id)).is_some();
-                let enrolled = self.keeper.pairing().get().enrolled;
+                let enrolled = self.keeper.kept().pairing.get().enrolled;
                 let presence = self.presence_topic();
                 if is_shut_out(&presence, &topic, kept || id.is_none(), enrolled) {
                     tracing::warn!(topic, "the broker does not let this device in there");
@@ -256,13 +255,13 @@ impl Courier {
         if !self.in_flight.is_empty() {
             self.link.withdraw_all();
             self.in_flight.clear();
-            self.keeper.outbox().begin_anew();
+            self.keeper.kept().outbox.begin_anew();
         }
     }
 
     fn published(&mut self, jti: Uuid) {
-        self.keeper.outbox().delivered(jti, self.clock.now());
-        let what = self.keeper.outbox().all().find(|p| p.jti == jti).map(|p| p.what.clone());
+        self.keeper.kept().outbox.delivered(jti, self.clock.now());
+        let what = self.keeper.kept().outbox.all().find(|p| p.jti == jti).map(|p| p.what.clone());
         match what {
             Some(What::SignIn { generation, .. }) => self.tell(Event::Published { generation }),
             Some(What::Enroll { expires_at }) if expires_at < self.clock.now() => {
@@ -306,8 +305,7 @@ impl Courier {
     }
 
     fn enrolled(&self) {
-        let enroll = |what: &What| matches!(what, What::Enroll { .. });
-        let jti = self.keeper.outbox().all().find(|pending| enroll(&pending.what)).map(|pending| pending.jti);
+        let jti = self.keeper.kept().outbox.enrolment();
         if let Some(jti) = jti
             && self.answered(jti).is_some()
         {
@@ -355,7 +353,7 @@ impl Courier {
     }
 
     fn answered(&self, jti: Uuid) -> Option<What> {
-        self.keeper.outbox().remove(jti).unwrap_or_else(|error| {
+        self.keeper.kept().outbox.remove(jti).unwrap_or_else(|error| {
             tracing::warn!(%error, "an answered message could not be removed and will be sent once more");
             None
         })

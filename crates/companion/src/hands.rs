@@ -164,7 +164,7 @@ impl Hands {
             Done::Paired(Ok(session)) => {
                 self.pairing = false;
                 self.offered = None;
-                let assistant = session.keeper.pairing().get().assistant();
+                let assistant = session.keeper.kept().pairing.get().assistant();
                 self.session = Some(session);
                 Event::Paired(Ok(assistant))
             }
@@ -270,8 +270,8 @@ impl Hands {
         let id = ask.id;
         let (renew, renewals) = mpsc::unbounded_channel();
         let sign_in = {
-            let file = session.keeper.pairing();
-            let pairing = file.get();
+            let kept = session.keeper.kept();
+            let pairing = kept.pairing.get();
             let pinned = pairing.pinned.as_ref();
             SignIn {
                 ask,

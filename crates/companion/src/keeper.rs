@@ -25,26 +25,28 @@ pub(crate) enum KeepError {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pub keys: Keys,
-    pairing: Mutex<PairingFile>,
-    outbox: Mutex<Outbox>,
+    kept: Mutex<Kept>,
+}
+
+/// What is in this computer's data directory. Behind one lock, so that nobody can take two in a different order than others.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub pairing: PairingFile,
+    pub outbox: Outbox,
 }
 
 impl Keeper {
     pub fn new(keys: Keys, pairing: PairingFile, outbox: Outbox) -> Self {
-        Self { keys, pairing: Mutex::new(pairing), outbox: Mutex::new(outbox) }
+        Self { keys, kept: Mutex::new(Kept { pairing, outbox }) }
     }
 
-    pub fn pairing(&self) -> MutexGuard<'_, PairingFile> {
-        self.pairing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where this device writes to its agent.
     pub fn inbox_topic(&self) -> String {
-        self.pairing().get().topics().inbox(&self.keys.thumbprint())
+        self.kept().pairing.get().topics().inbox(&self.keys.thumbprint())
     }
 
     /// Seals a sign-in and keeps it. What was in `body` is wiped when this returns.
@@ -66,24 +68,24 @@ impl Keeper {
     pub fn keep_enroll(&self, invite: &Invite, device_name: &str, now: Timestamp) -> Result<(), KeepError> {
         let enroll = Enroll { device_name: Label::tidy(device_name) };
         let sealed = seal_enroll(&self.keys, invite, &self.facts(now), enroll)?;
-        let topic = self.pairing().get().topics().enroll(&invite.id());
+        let topic = self.kept().pairing.get().topics().enroll(&invite.id());
         self.put(sealed, topic, What::Enroll { expires_at: invite.expires_at }, now)
     }
 
     /// A `hello` is not kept: it only asks.
     pub fn hello(&self, now: Timestamp) -> Result<Sealed, KeepError> {
         let facts = self.facts(now);
-        let agent = self.pairing().get().agent.clone();
+        let agent = self.kept().pairing.get().agent.clone();
         Ok(seal(&self.keys, &agent, &facts, &ToAgent::from(Hello {}))?)
     }
 
     fn facts(&self, now: Timestamp) -> Facts {
-        Facts::new(self.pairing().get().generation(), now)
+        Facts::new(self.kept().pairing.get().generation(), now)
     }
 
     fn keep(&self, body: &ToAgent, now: Timestamp, what: impl FnOnce(u64) -> What) -> Result<u64, KeepError> {
         let (generation, agent) = {
-            let mut pairing = self.pairing();
+            let pairing = &mut self.kept().pairing;
             (pairing.next_generation()?, pairing.get().agent.clone())
         };
         let sealed = seal(&self.keys, &agent, &Facts::new(generation, now), body)?;
@@ -93,6 +95,6 @@ impl Keeper {
 
     fn put(&self, sealed: Sealed, topic: String, what: What, now: Timestamp) -> Result<(), KeepError> {
         let pending = Pending { jti: sealed.jti, topic, what, sealed_at: now, sealed: sealed.text };
-        Ok(self.outbox().add(pending)?)
+        Ok(self.kept().outbox.add(pending)?)
     }
 }

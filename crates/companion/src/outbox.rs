@@ -162,6 +162,11 @@ impl Outbox {
         self.all().find(|pending| pending.what.account().is_some_and(|(_, number)| number == generation))
     }
 
+    /// The `enroll` that has no answer yet. There is never a second one.
+    pub fn enrolment(&self) -> Option<Uuid> {
+        self.all().find(|pending| matches!(pending.what, What::Enroll { .. })).map(|pending| pending.jti)
+    }
+
     /// Somebody is back who may have missed some of it: nothing waits longer than after its first try. What the broker has had
     /// for less than that is let be: an answer may be on a slow line, and a copy would go before it.
     pub fn wake(&mut self) {

@@ -128,7 +128,7 @@ impl Pair {
         let Self { invite, before, options } = self;
         let mut held = held;
         if let Some(before) = before {
-            let accounts = before.keeper.pairing().get().given_up_for(&invite);
+            let accounts = before.keeper.kept().pairing.get().given_up_for(&invite);
             held = Some(before.leave(accounts).await);
         }
         let held = held.ok_or(Problem::CannotSave)?;
@@ -173,8 +173,7 @@ impl Session {
 
     /// Whether it began with this very invite. An agent knows the device by then, and refuses another one as too late.
     fn is_from(&self, invite: &Invite) -> bool {
-        let file = self.keeper.pairing();
-        file.get().invite.as_deref() == Some(invite.id().as_str())
+        self.keeper.kept().pairing.get().invite.as_deref() == Some(invite.id().as_str())
     }
 
     /// The same pairing on a new connection.
@@ -185,10 +184,10 @@ impl Session {
 
     /// What the heart must know of it.
     pub fn facts(&self) -> Event {
-        let file = self.keeper.pairing();
-        let delivery = self.keeper.outbox().all().filter_map(|pending| delivery(&pending.what)).last();
-        let pairing = Pairing::Paired(file.get().assistant());
-        Event::Loaded { pairing, delivery, notified: file.get().lapse() }
+        let kept = self.keeper.kept();
+        let delivery = kept.outbox.all().filter_map(|pending| delivery(&pending.what)).last();
+        let pairing = kept.pairing.get();
+        Event::Loaded { pairing: Pairing::Paired(pairing.assistant()), delivery, notified: pairing.lapse() }
     }
 
     pub fn order(&self, order: Order) {
@@ -198,19 +197,19 @@ impl Session {
 
     /// The name of the agent that agreeing to `invite` would replace; pairing again with the same one replaces nobody.
     pub fn replaced_by(&self, invite: &Invite) -> Option<String> {
-        let file = self.keeper.pairing();
-        let pairing = file.get();
+        let kept = self.keeper.kept();
+        let pairing = kept.pairing.get();
         (pairing.agent != invite.agent).then(|| pairing.name.clone())
     }
 
     pub fn change(&self, change: impl FnOnce(&mut Facts)) {
-        if let Err(error) = self.keeper.pairing().change(change) {
+        if let Err(error) = self.keeper.kept().pairing.change(change) {
             tracing::error!(%error, "the pairing file could not be changed; the next start will not know");
         }
     }
 
     pub fn discard(&self, generation: u64) {
-        let mut outbox = self.keeper.outbox();
+        let outbox = &mut self.keeper.kept().outbox;
         let jti = outbox.find(generation).map(|pending| pending.jti);
         if let Some(Err(error)) = jti.map(|jti| outbox.remove(jti)) {
             tracing::warn!(%error, "a message that is not needed any more could not be removed");
@@ -240,7 +239,7 @@ impl Session {
     pub async fn forget(self, accounts: Vec<AccountId>, keys: Arc<dyn KeyStore>) {
         let keeper = Arc::clone(&self.keeper);
         let _held = self.leave(accounts).await;
-        let file = keeper.pairing().clone();
+        let file = keeper.kept().pairing.clone();
         remove_all(&file, keys.as_ref()).await;
     }
 }
@@ -250,8 +249,8 @@ pub(crate) fn settings(
     password: Option<Sensitive<String>>,
     certificates: Certificates,
 ) -> Result<Settings, SettingsError> {
-    let file = keeper.pairing();
-    let pairing = file.get();
+    let kept = keeper.kept();
+    let pairing = kept.pairing.get();
     let (topics, device) = (pairing.topics(), keeper.keys.thumbprint());
     let presence =
         |presence: Presence| Publish::new(topics.presence(&device), presence.as_bytes(), Retain::Yes);

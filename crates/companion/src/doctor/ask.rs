@@ -69,8 +69,8 @@ async fn answer(
     options: &Options,
 ) -> Option<(Answer, Timestamp)> {
     let (agent, topics) = {
-        let file = keeper.pairing();
-        (file.get().agent.clone(), file.get().topics())
+        let pairing = &keeper.kept().pairing;
+        (pairing.get().agent.clone(), pairing.get().topics())
     };
     let hello = keeper.hello(options.clock.now()).ok()?;
     link.publish(keeper.inbox_topic(), hello.text, Retain::No).ok()?;
