@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -231,13 +232,6 @@ impl Strace {
         Ok(Self(child))
     }
 
-    /// Does `what` to the `nth` call of this name.
-    pub async fn inject(victim: &Victim, call: &Call, what: &str) -> Result<Self> {
-        let trace = format!("trace={}", call.name);
-        let inject = format!("inject={}:{what}:when={}", call.name, call.nth);
-        Self::attach(victim, call.thread, &["-o", "/dev/null", "-e", &trace, "-e", &inject]).await
-    }
-
     /// Lets go of the thread.
     pub async fn detach(mut self) -> Result<()> {
         if let Some(pid) = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
@@ -245,6 +239,55 @@ impl Strace {
         }
         self.0.wait().await?;
         Ok(())
+    }
+}
+
+/// One call that is to meet its fate.
+#[derive(Debug)]
+pub struct Injection {
+    strace: Strace,
+    log: NamedTempFile,
+}
+
+/// What met it. How often a thread wakes another one depends on time, so the n-th write is not always the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    File,
+    /// A socket, or what wakes a thread up: tokio does not live on without that.
+    Elsewhere,
+    Nothing,
+}
+
+impl Injection {
+    /// Does `what` to the `nth` call of this name.
+    pub async fn begin(victim: &Victim, call: &Call, what: &str) -> Result<Self> {
+        let log = NamedTempFile::new()?;
+        let path = log.path().display().to_string();
+        let trace = format!("trace={}", call.name);
+        let inject = format!("inject={}:{what}:when={}", call.name, call.nth);
+        let strace =
+            Strace::attach(victim, call.thread, &["-y", "-o", &path, "-e", &trace, "-e", &inject]).await?;
+        Ok(Self { strace, log })
+    }
+
+    /// What `work` comes to; `None` if the thread ends before.
+    pub async fn over<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            _ = self.strace.0.wait() => None,
+        }
+    }
+
+    /// Lets go of the thread.
+    pub async fn end(self) -> Result<Met> {
+        self.strace.detach().await?;
+        let log = std::fs::read_to_string(self.log.path())?;
+        Ok(match log.lines().find(|line| line.ends_with("(INJECTED)")) {
+            Some(line) if is_on_file(line) => Met::File,
+            Some(_) => Met::Elsewhere,
+            None => Met::Nothing,
+        })
     }
 }
 
@@ -261,8 +304,12 @@ pub fn calls(log: &str, thread: Thread) -> Vec<Call> {
         }
         let nth = counts.entry(name).or_default();
         *nth += 1;
-        // With `-y`, a descriptor is followed by its path.
-        calls.push(Call { thread, name: name.to_owned(), nth: *nth, on_file: line.contains("</") });
+        calls.push(Call { thread, name: name.to_owned(), nth: *nth, on_file: is_on_file(line) });
     }
     calls
+}
+
+/// With `-y`, a descriptor is followed by its path.
+fn is_on_file(line: &str) -> bool {
+    line.contains("</")
 }

@@ -9,7 +9,7 @@ use valetkey_handoff::message::Outcome;
 use valetkey_handoff::{Sealed, ToDevice};
 use valetkey_tests::tenant::Reuse;
 
-use crate::handle::{Call, Strace, Thread, Victim, calls};
+use crate::handle::{Call, Injection, Strace, Thread, Victim, calls};
 use crate::report::Row;
 use crate::scene::{Ledger, Scene, left_over, tokens_on_disk};
 
@@ -101,11 +101,11 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
             break;
         };
         let so_far = rotations(&scene).await?;
-        let strace = Strace::inject(&victim, call, "signal=SIGKILL").await?;
+        let injection = Injection::begin(&victim, call, "signal=SIGKILL").await?;
         let ended = victim.token().await?.is_none();
         row.add(if ended { KILLS } else { IN_TIME }, 1);
         victim.kill().await?;
-        strace.detach().await?;
+        injection.end().await?;
         ledger.handed_out(victim.handed_out());
         judge_disk(&mut row, &scene, &ledger, &call.shown());
         let in_window = rotations(&scene).await? > so_far;
@@ -203,7 +203,7 @@ pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
             victim.kill().await?;
             break;
         };
-        let strace = Strace::inject(&victim, call, "signal=SIGKILL").await?;
+        let injection = Injection::begin(&victim, call, "signal=SIGKILL").await?;
         let so_far = rotations(&scene).await?;
         let sealed = scene.hand_over().await;
         let ended = tokio::select! {
@@ -212,7 +212,7 @@ pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
         };
         row.add(if ended { KILLS } else { IN_TIME }, 1);
         victim.kill().await?;
-        strace.detach().await?;
+        injection.end().await?;
         if let Err(torn) = tokens_on_disk(&scene.dir()) {
             row.fail(TORN, format!("{}: {torn}", call.shown()));
         }
@@ -256,10 +256,10 @@ pub async fn controls(row: &mut Row) -> Result<()> {
     let mut torn = 0;
     for call in &calls {
         let mut victim = Victim::start(&mut command()?).await?;
-        let strace = Strace::inject(&victim, call, "signal=SIGKILL").await?;
+        let injection = Injection::begin(&victim, call, "signal=SIGKILL").await?;
         victim.ask("write", &["written"]).await?;
         victim.kill().await?;
-        strace.detach().await?;
+        injection.end().await?;
         torn += u64::from(tokens_on_disk(&scene.dir()).is_err());
         std::io::Write::write_all(&mut std::fs::File::create(&file)?, &good)?;
     }
