@@ -131,17 +131,6 @@ impl Cloud {
         }
     }
 
-    /// Whether plain http is allowed for an endpoint of this cloud: on loopback, for a cloud that is there itself.
-    pub fn trusts(&self, endpoint: &Url) -> bool {
-        match endpoint.scheme() {
-            "https" => true,
-            "http" => {
-                matches!(self, Self::Custom(_)) && self.login().scheme() == "http" && is_loopback(endpoint)
-            }
-            _ => false,
-        }
-    }
-
     fn known(&self) -> &'static Known {
         let index = match self {
             Self::Global | Self::Custom(_) => 0,

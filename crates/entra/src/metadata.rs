@@ -27,8 +27,10 @@ pub enum MetadataError {
     Http(#[from] HttpError),
     #[error("the sign-in service calls itself `{found}`, not `{expected}`")]
     WrongIssuer { expected: String, found: String },
-    #[error("`{name}` of the sign-in service is not https")]
-    UnsafeEndpoint { name: &'static str },
+    /// Whoever publishes metadata could else lead people to somebody else's sign-in page and take the code that comes from
+    /// there (mix-up, RFC 9700 §4.4). Microsoft's are all at the login's own address.
+    #[error("`{name}` of the sign-in service is not at its own address")]
+    ForeignEndpoint { name: &'static str },
     #[error("the sign-in service does not support PKCE with S256")]
     NoS256,
 }
@@ -79,8 +81,9 @@ impl Document {
             ("device_authorization_endpoint", self.device_authorization_endpoint.as_ref()),
         ];
         for (name, endpoint) in endpoints {
-            if endpoint.is_some_and(|endpoint| !authority.cloud.trusts(endpoint)) {
-                return Err(MetadataError::UnsafeEndpoint { name });
+            let own = authority.cloud.login().origin();
+            if endpoint.is_some_and(|endpoint| endpoint.origin() != own) {
+                return Err(MetadataError::ForeignEndpoint { name });
             }
         }
         if !self.supports_s256() {
@@ -157,16 +160,46 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_endpoints_are_refused_each() {
+    fn an_endpoint_anywhere_but_at_the_logins_own_address_is_refused_each() {
         for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "device_authorization_endpoint"]
         {
-            for address in ["http://login.microsoftonline.com/x", "http://localhost/x", "file:///x"] {
+            for address in [
+                "http://login.microsoftonline.com/x",
+                "https://login.microsoftonline.com:8443/x",
+                "https://login.microsoftonline.com.evil.example/x",
+                "https://login.evil.example/x",
+                "http://localhost/x",
+                "file:///x",
+            ] {
                 match check(&common(), &json!({ name: address })) {
-                    Err(MetadataError::UnsafeEndpoint { name: refused }) => assert_eq!(refused, name),
+                    Err(MetadataError::ForeignEndpoint { name: refused }) => assert_eq!(refused, name),
                     other => panic!("{name} {address}: {other:?}"),
                 }
             }
         }
+    }
+
+    /// The other way round: a login of an attacker's that leads people to Microsoft's page and takes the code itself.
+    #[test]
+    fn a_login_that_borrows_microsofts_sign_in_page_is_refused() {
+        let cloud = Cloud::from_addresses("https://login.evil.example", Some("https://graph.evil.example"));
+        let authority = Authority { cloud: cloud.unwrap(), tenant: Tenant::Common };
+        let at = |path: &str| format!("https://login.evil.example/{path}");
+        let own = json!({
+            "issuer": at("{tenantid}/v2.0"),
+            "authorization_endpoint": at("authorize"),
+            "token_endpoint": at("token"),
+            "device_authorization_endpoint": null,
+            "jwks_uri": at("keys"),
+        });
+        assert!(check(&authority, &own).is_ok());
+        let mut mixed = own;
+        mixed["authorization_endpoint"] = entra()["authorization_endpoint"].clone();
+        let refused = check(&authority, &mixed);
+        assert!(
+            matches!(refused, Err(MetadataError::ForeignEndpoint { name: "authorization_endpoint" })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -214,7 +214,7 @@ async fn a_provider_that_is_not_what_it_should_be_is_refused_before_a_browser_op
         provider.answer(&path, [Answer::json(200, &document)]);
         Metadata::fetch(&HTTP, &authority).await.map(|_| ()).map_err(|error| match error {
             MetadataError::WrongIssuer { .. } => "issuer",
-            MetadataError::UnsafeEndpoint { name } => name,
+            MetadataError::ForeignEndpoint { name } => name,
             MetadataError::NoS256 => "S256",
             MetadataError::Http(HttpError::NotJson { .. }) => "document",
             other => panic!("{other:?}"),
@@ -226,7 +226,7 @@ async fn a_provider_that_is_not_what_it_should_be_is_refused_before_a_browser_op
         (json!({"issuer": "https://login.microsoftonline.com/{tenantid}/v2.0"}), "issuer"),
         (json!({"authorization_endpoint": "http://login.example/authorize"}), "authorization_endpoint"),
         (json!({"token_endpoint": "http://login.example/token"}), "token_endpoint"),
-        (json!({"jwks_uri": "ftp://login.example/keys"}), "jwks_uri"),
+        (json!({"jwks_uri": "https://login.microsoftonline.com/common/discovery/v2.0/keys"}), "jwks_uri"),
         (json!({"device_authorization_endpoint": "http://login.example/d"}), "device_authorization_endpoint"),
         (json!({"code_challenge_methods_supported": ["plain"]}), "S256"),
         (json!({"code_challenge_methods_supported": []}), "S256"),

@@ -256,14 +256,24 @@ async fn a_device_code_ends_by_no_by_time_and_never_by_a_bad_network() {
 }
 
 #[tokio::test]
-async fn a_device_page_that_is_not_https_is_not_shown_to_anybody() {
+async fn a_device_page_that_is_not_https_and_a_code_nobody_can_type_are_not_shown_to_anybody() {
+    const PAGE: &str = "https://login.example/device";
     let provider = Provider::start().await;
-    for page in ["http://login.example/device", "javascript:alert(1)", "file:///etc/passwd", "nonsense"] {
-        let begun = json!({"device_code": "d", "user_code": "u", "verification_uri": page});
+    let begun = async |page: &str, code: &str| {
+        let begun = json!({"device_code": "d", "user_code": code, "verification_uri": page});
         provider.answer("/devicecode", [Answer::json(200, &begun)]);
         let url = provider.url("/devicecode");
-        let refused = endpoint(&provider).begin_device_code(&url, CLIENT, &scopes(), now()).await;
+        endpoint(&provider).begin_device_code(&url, CLIENT, &scopes(), now()).await
+    };
+    assert!(begun(PAGE, "ABCD-EFGH").await.is_ok());
+    for page in ["http://login.example/device", "javascript:alert(1)", "file:///etc/passwd", "nonsense"] {
+        let refused = begun(page, "u").await;
         assert!(matches!(refused, Err(TokenError::Malformed(Malformed::Body))), "{page}");
+    }
+    let long = "A".repeat(33);
+    for code in ["", "\u{1b}]52;c;Zm9v\u{7}", "ABC\nPassword:", "ABC\u{202e}", "A B", &long] {
+        let refused = begun(PAGE, code).await;
+        assert!(matches!(refused, Err(TokenError::Malformed(Malformed::Body))), "{code:?}");
     }
 }
 

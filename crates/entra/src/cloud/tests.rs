@@ -60,17 +60,6 @@ fn a_custom_cloud_is_https_or_on_this_computer_and_has_a_graph() {
 }
 
 #[test]
-fn plain_http_endpoints_are_for_a_practice_cloud_on_this_computer_only() {
-    let local = Url::parse("http://localhost:4000/token").unwrap();
-    let remote = Url::parse("http://id.example/token").unwrap();
-    assert!(practice().trusts(&local));
-    assert!(!practice().trusts(&remote));
-    assert!(!Cloud::Global.trusts(&local));
-    let https = Cloud::from_addresses("https://id.example", Some("https://graph.example")).unwrap();
-    assert!(!https.trusts(&local));
-}
-
-#[test]
 fn addresses_are_microsofts() {
     let organisation = global(Tenant::Id(CONTOSO));
     assert_eq!(

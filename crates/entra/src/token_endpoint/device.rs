@@ -15,6 +15,8 @@ pub const SLOW_DOWN: SignedDuration = SignedDuration::from_secs(5);
 const INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// A provider that says 0 does not mean a busy loop.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+/// Entra's have nine characters; nobody types more than this.
+const LONGEST_CODE: usize = 32;
 /// Entra's codes live for 15 minutes.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 
@@ -64,7 +66,7 @@ impl TokenEndpoint {
         let body = self.post(device_url, &[("client_id", client_id), ("scope", &scope)], now).await?;
         let wire: Wire = serde_json::from_slice(&body).map_err(|_| TokenError::Malformed(Malformed::Body))?;
         // It is shown to a person, who is to open it and sign in there.
-        if !is_safe(&wire.verification_uri) || wire.device_code.is_empty() {
+        if !is_safe(&wire.verification_uri) || !is_typeable(&wire.user_code) || wire.device_code.is_empty() {
             return Err(TokenError::Malformed(Malformed::Body));
         }
         Ok(DeviceCode {
@@ -107,6 +109,12 @@ impl TokenEndpoint {
             Err(other) => Err(other),
         }
     }
+}
+
+/// It is shown in a terminal and typed by a person (RFC 8628 §6.1): nothing that a terminal would obey.
+fn is_typeable(code: &str) -> bool {
+    (1..=LONGEST_CODE).contains(&code.len())
+        && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn is_safe(page: &Url) -> bool {
