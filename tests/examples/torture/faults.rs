@@ -68,7 +68,7 @@ trait Deed {
 }
 
 /// How often a case is begun until its error meets a file: what else a thread writes comes before or after that, as it happens.
-const TRIES: usize = 20;
+const TRIES: usize = 8;
 
 /// Each error at each of the calls that work on a file.
 async fn meet(deed: &mut impl Deed, calls: &[Call], stride: usize, row: &mut Row) -> Result<()> {
