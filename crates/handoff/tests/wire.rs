@@ -36,6 +36,28 @@ fn headers_look_like_this() {
     snapshot("header-enroll", &header);
 }
 
+/// What `docs/security.md` says that a broker sees of a header, byte by byte, is what is there.
+#[test]
+fn the_bytes_that_a_broker_is_said_to_see_are_those_of_a_message() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/security.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, table) = page.split_once("| bytes | say |\n|---|---|\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let said: Vec<&str> = table.lines().map(|row| row.split('`').nth(1).unwrap()).collect();
+    let (enrolment, message) = said.split_last().unwrap();
+
+    let raw = |sealed: &Sealed| String::from_utf8(unb64(sealed.text.split('.').next().unwrap())).unwrap();
+    let header = raw(&seal(&device(), &agent().public(), &facts(), &to_agent()[0]).unwrap());
+    assert_eq!(in_order(&header, &format!("{}}}", message.concat())), Some(""));
+    let header = raw(&seal_enroll(&device(), &invite(), &facts(), enroll()).unwrap());
+    assert_eq!(in_order(&header, enrolment), Some("}"), "and the header's own end");
+}
+
+/// What is left of `text` behind all pieces of `said`, which has `…` where it leaves something out.
+fn in_order<'a>(text: &'a str, said: &str) -> Option<&'a str> {
+    said.split('…').try_fold(text, |text, piece| text.split_once(piece).map(|(_, rest)| rest))
+}
+
 #[test]
 fn sealed_messages_look_like_this() {
     for message in to_agent() {
