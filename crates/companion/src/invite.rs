@@ -35,6 +35,13 @@ pub(crate) async fn read(
     if !policy.allow(&invite) {
         return Err(InviteProblem::Forbidden);
     }
+    if !policy.know_login(&invite.terms) {
+        tracing::warn!(
+            login = host(&invite.terms.authority),
+            "an invite to sign in anywhere but at Microsoft was not taken"
+        );
+        return Err(InviteProblem::Elsewhere);
+    }
     if let Err(error) = policy.certificates().check() {
         tracing::error!(%error, "no invite is taken until the certificates that the policy file names are mended");
         return Err(InviteProblem::Certificates);
@@ -57,7 +64,7 @@ pub(crate) async fn read(
     Ok((invite, offer))
 }
 
-/// Anything else is for a server that the organisation runs itself, or for a page that collects passwords.
+/// Anything else is a server that the organisation runs itself, or one on this computer.
 fn is_microsofts(terms: &Terms) -> bool {
     Cloud::from_addresses(&terms.authority, terms.graph.as_deref())
         .is_ok_and(|cloud| !matches!(cloud, Cloud::Custom(_)))

@@ -19,16 +19,24 @@ pub(crate) use broker::{Certificates, NoCertificates};
 
 use address::{Broker, Service};
 
-/// Where an administrator puts the organisation's rules on this system; only here may there be none.
+/// Where an administrator puts the organisation's rules on this system; only here may there be none. `None`: the system does
+/// not say.
 pub fn policy_file() -> Option<PathBuf> {
-    let path = if cfg!(windows) {
-        PathBuf::from(std::env::var_os("ProgramData")?).join("Valet Key\\policy.toml")
-    } else if cfg!(target_os = "macos") {
-        PathBuf::from("/Library/Application Support/Valet Key/policy.toml")
-    } else {
-        PathBuf::from("/etc/valet-key/policy.toml")
-    };
-    Some(path)
+    Some(administrators_folder()?.join("policy.toml"))
+}
+
+/// Not by the variable `ProgramData`: whoever starts a program sets its variables.
+#[cfg(windows)]
+fn administrators_folder() -> Option<PathBuf> {
+    let shared = known_folders::get_known_folder_path(known_folders::KnownFolder::ProgramData)?;
+    Some(shared.join("Valet Key"))
+}
+
+#[cfg(not(windows))]
+#[allow(clippy::unnecessary_wraps, reason = "Windows may not say")]
+fn administrators_folder() -> Option<PathBuf> {
+    let mac = cfg!(target_os = "macos");
+    Some(PathBuf::from(if mac { "/Library/Application Support/Valet Key" } else { "/etc/valet-key" }))
 }
 
 /// Each list that is given is the whole of what is allowed; one that is not given allows everything. But where logins are
@@ -69,6 +77,9 @@ struct Agent {
 
 #[derive(Debug, Error)]
 pub enum PolicyError {
+    /// Fails closed: the rules may be there.
+    #[error("this system does not say where an organisation's policy file would be")]
+    NoPlace,
     #[error("the policy file cannot be read")]
     Io(#[from] std::io::Error),
     /// Fails closed: a mistyped rule must not mean that there is none.
@@ -83,23 +94,37 @@ pub(crate) struct Policies(Vec<Policy>);
 impl Policies {
     /// The system's file, and beside it the one that was named.
     pub fn read(named: Option<&Path>) -> Result<Self, PolicyError> {
-        Self::of(policy_file().as_deref(), named)
+        Self::of(&policy_file().ok_or(PolicyError::NoPlace)?, named)
     }
 
     /// `system` need not be there, and then rules nothing; a file that was named must be.
-    fn of(system: Option<&Path>, named: Option<&Path>) -> Result<Self, PolicyError> {
-        let ours = system.map(|path| match Policy::read(path) {
+    fn of(system: &Path, named: Option<&Path>) -> Result<Self, PolicyError> {
+        let ours = match Policy::read(system) {
             Err(PolicyError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Policy::default())
             }
             read => read,
-        });
-        let files = ours.into_iter().chain(named.map(Policy::read));
+        };
+        let files = std::iter::once(ours).chain(named.map(Policy::read));
         Ok(Self(files.collect::<Result<_, _>>()?))
     }
 
     pub fn allow(&self, invite: &Invite) -> bool {
         self.0.iter().all(|policy| policy.allows(invite))
+    }
+
+    /// Whether it is Microsoft's login, one on this very computer (to practise), or one that an organisation's list names. Any
+    /// other could lead the person on to Microsoft's own sign-in page, with a client id that asks nothing, and get the code
+    /// from there.
+    pub fn know_login(&self, terms: &Terms) -> bool {
+        let Ok(cloud) = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()) else { return false };
+        let named = |policy: &Policy| {
+            policy
+                .logins
+                .as_ref()
+                .is_some_and(|logins| logins.iter().any(|login| login.admits(cloud.login())))
+        };
+        !matches!(cloud, Cloud::Custom(_)) || cloud.is_on_this_computer() || self.0.iter().any(named)
     }
 
     /// What the brokers that are allowed are met with. Where two files name one, the first holds: the system's.
@@ -110,7 +135,8 @@ impl Policies {
 
     /// Whether a pairing that was made before may go on.
     pub fn allow_pairing(&self, pairing: &Pairing) -> bool {
-        self.0.iter().all(|policy| policy.allow(&pairing.agent, &pairing.broker_url, &pairing.terms))
+        self.know_login(&pairing.terms)
+            && self.0.iter().all(|policy| policy.allow(&pairing.agent, &pairing.broker_url, &pairing.terms))
     }
 }
 
@@ -200,7 +226,7 @@ mod tests {
         let right = file("brokers = [\"mqtt.contoso.example\"]");
         let open = file("");
         let allowed =
-            |system: &Path, named: Option<&Path>| Policies::of(Some(system), named).unwrap().allow(&invite);
+            |system: &Path, named: Option<&Path>| Policies::of(system, named).unwrap().allow(&invite);
         for loose in [&right, &open] {
             assert!(!allowed(strict.path(), Some(loose.path())), "loosened");
             assert!(!allowed(loose.path(), Some(strict.path())), "the named one holds, too");
@@ -262,16 +288,41 @@ mod tests {
         assert!(!rules(&both).allows(&invite), "another port of the login's");
     }
 
+    /// A link's own word for where to sign in is not enough, whatever the person agrees to.
+    #[test]
+    fn nobody_signs_in_anywhere_but_at_microsoft_unless_an_organisation_names_the_place() {
+        let silent = Policies::of(Path::new("/nonexistent/policy.toml"), None).unwrap();
+        let file = file("logins = [\"login.contoso.example\"]\ngraphs = [\"graph.contoso.example\"]");
+        let named = Policies::of(file.path(), None).unwrap();
+        let mut terms = invite("Rocky", Keys::generate().public()).terms;
+        let mut known = |login: &str, graph: Option<&str>| {
+            (terms.authority, terms.graph) = (login.into(), graph.map(str::to_owned));
+            (silent.know_login(&terms), named.know_login(&terms))
+        };
+        assert_eq!(known("https://login.microsoftonline.com", None), (true, true));
+        assert_eq!(known("http://localhost:4000", Some("http://localhost:4000")), (true, true));
+        let graph = Some("https://graph.contoso.example");
+        assert_eq!(known("https://login.contoso.example", graph), (false, true));
+        assert_eq!(known("https://login.evil.example", graph), (false, false));
+        assert_eq!(known("http://localhost:4000", graph), (false, false));
+        assert_eq!(
+            known("https://login.microsoftonline.com", graph),
+            (false, false),
+            "not Microsoft's Graph"
+        );
+        assert_eq!(known("nonsense", None), (false, false));
+    }
+
     #[test]
     fn a_file_that_cannot_be_read_allows_nothing_whichever_it_is() {
         let (good, bad) = (file(""), file("agent = []"));
         for (system, named) in [(&bad, &good), (&good, &bad)] {
-            assert!(Policies::of(Some(system.path()), Some(named.path())).is_err());
+            assert!(Policies::of(system.path(), Some(named.path())).is_err());
         }
         let none = Path::new("/nonexistent/policy.toml");
-        assert!(Policies::of(Some(good.path()), Some(none)).is_err(), "a file that was named must be there");
+        assert!(Policies::of(good.path(), Some(none)).is_err(), "a file that was named must be there");
         let directory = tempfile::tempdir().unwrap();
-        assert!(Policies::of(Some(directory.path()), None).is_err());
+        assert!(Policies::of(directory.path(), None).is_err());
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum InviteProblem {
     /// The organisation's policy file does not allow this assistant, broker or registration.
     #[error("invite-forbidden")]
     Forbidden,
+    /// It wants a sign-in that is not Microsoft's, and no organisation has named that place.
+    #[error("invite-elsewhere")]
+    Elsewhere,
     /// The policy file names certificates for the broker, and they cannot be used.
     #[error("invite-certificates")]
     Certificates,

@@ -271,6 +271,7 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("invite_unreadable", State { pairing: Pairing::Missing, ..failed(InviteProblem::Unreadable) }),
         ("invite_expired", failed(InviteProblem::Expired)),
         ("invite_forbidden", failed(InviteProblem::Forbidden)),
+        ("invite_elsewhere", failed(InviteProblem::Elsewhere)),
         ("invite_used", failed(InviteProblem::Used)),
         ("timed_out", failed(SignInProblem::TimedOut)),
         ("port_busy", failed(SignInProblem::PortBusy { by: None })),

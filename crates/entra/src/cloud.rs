@@ -131,6 +131,11 @@ impl Cloud {
         }
     }
 
+    /// Whether it is a practice one on this very computer, its Graph too.
+    pub fn is_on_this_computer(&self) -> bool {
+        is_loopback(self.login()) && is_loopback(self.graph())
+    }
+
     fn known(&self) -> &'static Known {
         let index = match self {
             Self::Global | Self::Custom(_) => 0,

@@ -60,9 +60,15 @@ fn every_code_of_the_agents_receipts_has_words_of_its_own() {
 /// `invite-unknown` is told as used or withdrawn: to the person it is the same.
 #[test]
 fn what_is_wrong_with_an_invite_has_words_each() {
-    let all =
-        [InviteProblem::Unreadable, InviteProblem::Expired, InviteProblem::Forbidden, InviteProblem::Used]
-            .map(Problem::from);
+    let all = [
+        InviteProblem::Unreadable,
+        InviteProblem::Expired,
+        InviteProblem::Forbidden,
+        InviteProblem::Elsewhere,
+        InviteProblem::Certificates,
+        InviteProblem::Used,
+    ]
+    .map(Problem::from);
     let what: HashSet<String> = all.iter().map(|problem| english(Text::ProblemWhat(problem))).collect();
     let how: HashSet<String> = all.iter().map(|problem| english(Text::ProblemRemedy(problem))).collect();
     assert_eq!((what.len(), how.len()), (all.len(), all.len()));

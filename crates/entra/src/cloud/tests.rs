@@ -60,6 +60,21 @@ fn a_custom_cloud_is_https_or_on_this_computer_and_has_a_graph() {
 }
 
 #[test]
+fn a_cloud_is_on_this_computer_when_both_of_its_addresses_are() {
+    for (login, graph, here) in [
+        ("http://localhost:4000", "http://127.0.0.1:4000", true),
+        ("https://[::1]", "https://localhost", true),
+        ("http://localhost:4000", "https://graph.example", false),
+        ("https://id.example", "http://localhost:4000", false),
+        ("https://localhost.evil.example", "https://localhost", false),
+    ] {
+        let cloud = Cloud::from_addresses(login, Some(graph)).unwrap();
+        assert_eq!(cloud.is_on_this_computer(), here, "{login} {graph}");
+    }
+    assert!(!Cloud::Global.is_on_this_computer());
+}
+
+#[test]
 fn addresses_are_microsofts() {
     let organisation = global(Tenant::Id(CONTOSO));
     assert_eq!(

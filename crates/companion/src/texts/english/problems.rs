@@ -13,6 +13,7 @@ pub(super) fn what(problem: &Problem) -> String {
             InviteProblem::Unreadable => "This isn't a whole invite link",
             InviteProblem::Expired => "This invite seems to have run out",
             InviteProblem::Forbidden => "Your organisation doesn't allow this assistant",
+            InviteProblem::Elsewhere => "This invite doesn't lead to Microsoft",
             InviteProblem::Certificates => CERTIFICATE,
             InviteProblem::Used => "This invite was already used or withdrawn",
         }
@@ -46,6 +47,9 @@ pub(super) fn remedy(problem: &Problem) -> String {
             }
             InviteProblem::Forbidden => {
                 "Nothing was sent. Ask your administrator which assistants are allowed."
+            }
+            InviteProblem::Elsewhere => {
+                "It would have you sign in somewhere else, so it wasn't opened. If you didn't expect it, tell your administrator."
             }
             InviteProblem::Certificates => {
                 "Without it nothing is sent to your assistant. Ask your administrator to put it right, then open the invite \
