@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 /// Longer than a parser takes over any input, on a machine that does ten things at once; short enough to notice one that
 /// takes quadratic time.
@@ -14,14 +14,75 @@ const BOUND: Duration = Duration::from_secs(1);
 /// For [`feed`], in everybody's run.
 pub const INPUTS: u32 = 5000;
 
-/// `usual`, and ten times as many in a long run (`VALETKEY_TORTURE=full`).
+/// How much of everything a run does, by the variable `VALETKEY_TORTURE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// A few of each, for every `cargo test`.
+    Few,
+    /// `tenth`: about a tenth of what is promised, as `cargo xtask test` asks for it.
+    Tenth,
+    /// `full`: the counts that the project promises.
+    Full,
+}
+
+impl Scale {
+    pub fn of_this_run() -> Self {
+        match std::env::var("VALETKEY_TORTURE").as_deref() {
+            Ok("full") => Self::Full,
+            Ok("tenth") => Self::Tenth,
+            _ => Self::Few,
+        }
+    }
+}
+
+/// What is promised of each model.
+const STEPS: usize = 1_000_000;
+
+/// `usual`, and ten times as many in a full run.
 pub fn cases(usual: u32) -> u32 {
-    if std::env::var("VALETKEY_TORTURE").is_ok_and(|how| how == "full") { usual * 10 } else { usual }
+    if Scale::of_this_run() == Scale::Full { usual * 10 } else { usual }
+}
+
+/// Walks a model through `usual` histories; in a full run, through as many as it takes to make a million steps. `walk` returns
+/// how many one history had.
+#[expect(clippy::print_stdout, reason = "counts belong to the outcome")]
+pub fn explore<S: Strategy>(
+    what: &str,
+    usual: u32,
+    histories: &S,
+    walk: impl Fn(S::Value) -> Result<usize, TestCaseError>,
+) {
+    let least = if Scale::of_this_run() == Scale::Full { STEPS } else { 1 };
+    let (steps, runs) = (Cell::new(0), Cell::new(0_usize));
+    while steps.get() < least {
+        let outcome = runner(usual).run(histories, |history| {
+            steps.set(steps.get() + walk(history)?);
+            runs.set(runs.get() + 1);
+            Ok(())
+        });
+        assert!(
+            outcome.is_ok(),
+            "{what}: {}",
+            outcome.map_or_else(|failed| failed.to_string(), |()| String::new())
+        );
+    }
+    println!("{what}: {} histories, {} steps", runs.get(), steps.get());
 }
 
 /// A runner whose failures are printed and written nowhere.
 pub fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+}
+
+/// Whether a broken model, as a control, is found out in `usual` histories.
+pub fn is_found_out<S: Strategy>(
+    usual: u32,
+    histories: &S,
+    walk: impl Fn(S::Value) -> Result<usize, TestCaseError>,
+) -> bool {
+    // Nobody reads by which history.
+    let config = Config { cases: usual, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
+    TestRunner::new(config).run(histories, |history| walk(history).map(drop)).is_err()
 }
 
 /// Gives `read` [`INPUTS`] inputs made of `seeds`, and says how many it took. `read` returns whether it took one; it must

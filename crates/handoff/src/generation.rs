@@ -86,10 +86,8 @@ impl From<Digest> for String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use proptest::prelude::*;
-    use valetkey_tests::strangers::{cases, runner};
+    use valetkey_tests::strangers::{explore, is_found_out};
 
     use super::*;
 
@@ -121,30 +119,49 @@ mod tests {
         assert!("".parse::<Digest>().is_err());
     }
 
+    type Rule = fn(Option<(u64, Digest)>, (u64, Digest)) -> Judgement;
+
+    /// Under this rule, for messages in any order and number. Accepted or not, the same bytes a second time never change anything.
+    fn only_moves_up(rule: Rule, deliveries: &[(u64, u8)]) -> Result<usize, TestCaseError> {
+        let mut stored: Option<(u64, Digest)> = None;
+        for (number, content) in deliveries {
+            let incoming = (*number, Digest::of([*content]));
+            let before = stored;
+            let judgement = rule(stored, incoming);
+            if judgement == Judgement::Accept {
+                stored = Some(incoming);
+            }
+            prop_assert!(before.is_none_or(|b| stored.is_some_and(|s| s.0 > b.0 || s == b)));
+            prop_assert_eq!(judgement == Judgement::SameAgain, before == Some(incoming));
+            prop_assert_ne!(rule(stored, incoming), Judgement::Accept);
+        }
+        let highest = deliveries.iter().map(|(number, _)| *number).max();
+        prop_assert_eq!(stored.map(|(number, _)| number), highest);
+        Ok(deliveries.len())
+    }
+
+    fn deliveries() -> impl Strategy<Value = Vec<(u64, u8)>> {
+        prop::collection::vec((0_u64..12, 0_u8..3), 1..60)
+    }
+
     #[test]
     fn however_messages_are_repeated_and_reordered_the_stored_one_only_moves_up() {
-        let steps = Cell::new(0_usize);
-        let deliveries = prop::collection::vec((0_u64..12, 0_u8..3), 1..60);
-        let outcome = runner(cases(1000)).run(&deliveries, |deliveries| {
-            let mut stored: Option<(u64, Digest)> = None;
-            for (number, content) in &deliveries {
-                steps.set(steps.get() + 1);
-                let incoming = (*number, Digest::of([*content]));
-                let before = stored;
-                let judgement = judge(stored, incoming);
-                if judgement == Judgement::Accept {
-                    stored = Some(incoming);
-                }
-                prop_assert!(before.is_none_or(|b| stored.is_some_and(|s| s.0 > b.0 || s == b)));
-                prop_assert_eq!(judgement == Judgement::SameAgain, before == Some(incoming));
-                // Accepted or not, the same bytes a second time never change anything.
-                prop_assert_ne!(judge(stored, incoming), Judgement::Accept);
-            }
-            let highest = deliveries.iter().map(|(number, _)| *number).max();
-            prop_assert_eq!(stored.map(|(number, _)| number), highest);
-            Ok(())
-        });
-        println!("generations: {} steps", steps.get());
-        outcome.unwrap();
+        explore("the generation rule", 1000, &deliveries(), |deliveries| only_moves_up(judge, &deliveries));
+    }
+
+    /// The control of the model.
+    #[test]
+    fn a_rule_that_takes_an_older_message_or_the_same_number_again_is_found_out() {
+        let takes_older: Rule = |stored, incoming| match judge(stored, incoming) {
+            Judgement::Older => Judgement::Accept,
+            other => other,
+        };
+        let takes_conflicts: Rule = |stored, incoming| match judge(stored, incoming) {
+            Judgement::Conflict => Judgement::Accept,
+            other => other,
+        };
+        for broken in [takes_older, takes_conflicts] {
+            assert!(is_found_out(1000, &deliveries(), |deliveries| only_moves_up(broken, &deliveries)));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use valetkey_tests::strangers::{cases, runner};
+use valetkey_tests::strangers::{explore, is_found_out};
 
 use super::tests::{sealed, stored, waiting_step};
 use super::*;
@@ -41,6 +41,11 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
         Just(SignInStep::SignedIn),
         Just(SignInStep::Checked),
         (1..4u64).prop_map(sealed),
+        (1..4u64).prop_map(|generation| SignInStep::Sealed {
+            account: BOB,
+            address: "bob@fabrikam.example".into(),
+            generation,
+        }),
         Just(SignInStep::Cancelled),
         problems.prop_map(SignInStep::Failed),
     ];
@@ -53,6 +58,8 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
     ];
     let refusals =
         prop::sample::select(&["damaged", "older", "revoked", "token-protection", "in-years-to-come"][..]);
+    let whose = prop::sample::select(&[ANA, BOB][..]);
+    let replaced = prop::option::of(Just("Old".to_owned()));
     let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
     let pairings = prop_oneof![Just(Pairing::Missing), Just(locked), Just(Pairing::Paired(assistant()))];
     let event = prop_oneof![
@@ -61,6 +68,8 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
         1 => pairings.prop_map(|pairing| Event::Loaded { pairing, delivery: None, notified: None }),
         1 => Just(Event::InviteRead(Ok(offer()))),
         1 => Just(Event::InviteRead(Err(InviteProblem::Unreadable))),
+        1 => (prop::sample::select(vec![offer().id, "of-another-invite".to_owned()]), replaced)
+            .prop_map(|(invite, replaces)| Event::InviteReplaces { invite, replaces }),
         2 => Just(Event::Paired(Ok(assistant()))),
         1 => Just(Event::Paired(Err(Problem::CannotSave))),
         1 => Just(Event::LinkUp),
@@ -69,22 +78,30 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
         1 => Just(Event::Enrolled),
         1 => Just(Event::EnrollRefused(InviteProblem::Used)),
         2 => (1..4u64).prop_map(stored),
-        1 => (1..4u64, refusals).prop_map(|(generation, reason)| Event::Receipt {
-            account: ANA, generation, outcome: Err(reason.into()),
+        1 => (whose.clone(), 1..4u64).prop_map(|(account, generation)| Event::Receipt {
+            account, generation, outcome: Ok(now()),
+        }),
+        1 => (whose.clone(), 1..4u64, refusals).prop_map(|(account, generation, reason)| Event::Receipt {
+            account, generation, outcome: Err(reason.into()),
         }),
         1 => (1..4u64).prop_map(|generation| Event::Published { generation }),
         2 => healths.prop_map(|health| Event::AgentState(vec![account(health)])),
         1 => Just(Event::AgentState(vec![])),
         1 => Just(Event::AgentState(vec![account(Health::Connected), Account { id: BOB, ..account(Health::Retrying) }])),
-        1 => Just(Event::AuthExpired { account: ANA, reason: "revoked".into(), claims: None }),
+        1 => Just(Event::AgentState(vec![Account { id: BOB, ..account(Health::Connected) }])),
+        1 => (whose, prop::option::of(Just("{}".to_owned()))).prop_map(|(account, claims)| Event::AuthExpired {
+            account, reason: "revoked".into(), claims,
+        }),
         1 => Just(Event::Tick),
     ];
     (event, 0..90i64)
 }
 
+type Machine = fn(State, Event, Timestamp) -> (State, Vec<Effect>);
+
 /// What a simple mind remembers.
-#[derive(Default)]
 struct Witness {
+    machine: Machine,
     state: State,
     running: Option<u64>,
     /// The assistant's last word on any account was a good one.
@@ -94,9 +111,30 @@ struct Witness {
 }
 
 impl Witness {
+    fn of(machine: Machine) -> Self {
+        Self {
+            machine,
+            state: State::default(),
+            running: None,
+            confirmed: false,
+            was_green: false,
+            waited: false,
+        }
+    }
+
+    /// Through a whole history.
+    fn follow(&mut self, history: Vec<(Event, i64)>) -> Result<usize, TestCaseError> {
+        let (steps, mut at) = (history.len(), now());
+        for (event, seconds) in history {
+            at += SignedDuration::from_secs(seconds);
+            self.step(event, at)?;
+        }
+        Ok(steps)
+    }
+
     fn step(&mut self, event: Event, at: Timestamp) -> TestCaseResult {
         self.hear(&event);
-        let (next, effects) = step(std::mem::take(&mut self.state), event, at);
+        let (next, effects) = (self.machine)(std::mem::take(&mut self.state), event, at);
         for effect in effects {
             match effect {
                 Effect::StartSignIn(ask) => {
@@ -148,27 +186,52 @@ impl Witness {
     }
 }
 
+fn histories() -> impl Strategy<Value = Vec<(Event, i64)>> {
+    prop::collection::vec(events(), 0..60)
+}
+
 /// Shows J5 and H15 for the decision, in every order of events.
 #[test]
 fn there_is_always_a_way_on_one_sign_in_at_most_and_no_unfounded_green() {
-    let (steps, green, waited) = (Cell::new(0_usize), Cell::new(0_usize), Cell::new(0_usize));
-    let outcome = runner(cases(2000)).run(&prop::collection::vec(events(), 0..60), |history| {
-        let (mut witness, mut at) = (Witness::default(), now());
-        steps.set(steps.get() + history.len());
-        for (event, seconds) in history {
-            at += SignedDuration::from_secs(seconds);
-            witness.step(event, at)?;
-        }
+    let (green, waited) = (Cell::new(0_usize), Cell::new(0_usize));
+    explore("the state machine", 2000, &histories(), |history| {
+        let mut witness = Witness::of(step);
+        let steps = witness.follow(history)?;
         green.set(green.get() + usize::from(witness.was_green));
         waited.set(waited.get() + usize::from(witness.waited));
-        Ok(())
+        Ok(steps)
     });
-    println!(
-        "states: {} steps; {} histories saw a sign-in, {} green",
-        steps.get(),
-        waited.get(),
-        green.get()
-    );
-    outcome.unwrap();
+    println!("states: {} histories saw a sign-in, {} green", waited.get(), green.get());
     assert!(green.get() > 100 && waited.get() > 100, "the interesting states were hardly reached");
+}
+
+/// The controls of the model: green at the broker's word, two sign-ins at once, and no way on.
+#[test]
+fn a_state_machine_that_does_what_it_must_not_is_found_out() {
+    let green_too_early: Machine = |state, event, now| {
+        let published = matches!(event, Event::Published { .. });
+        let (mut state, effects) = step(state, event, now);
+        if published && state.assistant().is_some() {
+            state.heard = Some(vec![account(Health::Connected)]);
+        }
+        (state, effects)
+    };
+    let two_at_once: Machine = |mut state, event, now| {
+        if matches!(event, Event::Command(Command::Connect)) {
+            state.flow = Flow::Idle;
+        }
+        step(state, event, now)
+    };
+    let waits_for_ever: Machine = |mut state, event, now| {
+        state.pairing = match state.pairing {
+            Pairing::NoKeys { problem, .. } => Pairing::NoKeys { problem, since: now },
+            other => other,
+        };
+        let (mut state, effects) = step(state, event, now);
+        state.hello_since = None;
+        (state, effects)
+    };
+    for broken in [green_too_early, two_at_once, waits_for_ever] {
+        assert!(is_found_out(2000, &histories(), |history| Witness::of(broken).follow(history)));
+    }
 }

@@ -58,6 +58,16 @@ fn every_number_listed_has_one_class_and_a_reason_of_that_class() {
     println!("{} AADSTS numbers, one class each", all.len());
 }
 
+/// None is known to the table that is not listed here, so none is classified without somebody having decided how.
+#[test]
+fn the_table_knows_the_numbers_that_are_listed_and_no_other() {
+    let mut listed: Vec<u32> = [RECONNECT, ADMINISTRATOR, OPERATOR, TRANSIENT].concat();
+    listed.sort_unstable();
+    // Microsoft's have seven digits at most.
+    let known: Vec<u32> = (0..10_000_000).filter(|number| numbers::reason(*number).is_some()).collect();
+    assert_eq!(known, listed);
+}
+
 #[test]
 fn every_suberror_decides_by_itself() {
     for (suberror, expected) in [
