@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cases;
+mod list;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,30 +20,6 @@ use valetkey_entra::id_token::{Claims, Expect, IdTokenError, verify};
 use valetkey_entra::jwks::Keys;
 use valetkey_entra::person::{self, Expected, Verdict};
 use valetkey_entra::secret::Secret;
-
-const CASES: &str = include_str!("../../../../tests/vectors/oidc/negative-cases.tsv");
-
-/// The cases that are not about ID tokens and keys, and where they are tested.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("rp-userinfo-bad-sub-claim", "tokens.rs"),
-    ("rp-discovery-issuer-not-matching-config", "metadata"),
-    ("refresh-ok", "msal_cache.rs"),
-    ("refresh-sub", "msal_cache.rs"),
-    ("authz-iss-wrong", "metadata"),
-    ("authz-iss-missing", "metadata"),
-    ("authz-state-missing", "loopback"),
-    ("token-type-case", "tokens.rs"),
-    ("expires_in-missing", "tokens.rs"),
-    ("callback-twice", "loopback"),
-    ("callback-late", "loopback"),
-    ("callback-host", "loopback"),
-    ("callback-flood", "loopback"),
-    ("callback-preconnect", "loopback"),
-    ("error-reflect", "tokens.rs"),
-    ("pkce-downgrade", "metadata"),
-    ("token-redirect", "tokens.rs"),
-    ("http-endpoint", "metadata"),
-];
 
 async fn verify_there(
     provider: &Provider,
@@ -85,26 +62,6 @@ async fn every_wrong_token_of_the_list_is_refused_and_every_right_one_is_taken()
         }
     }
     assert_eq!(attacker.requests(), 0, "keys that a token offers are never fetched");
-}
-
-#[tokio::test]
-async fn the_list_of_cases_is_complete() {
-    let provider = Provider::start().await;
-    let here = cases(&provider.authority(TENANT), &provider);
-    let by_themselves = [
-        "rp-key-rotation-op-sign-key",
-        "rp-key-rotation-op-sign-key-native",
-        "email-mismatch",
-        "email-unverified",
-    ];
-    let listed: Vec<&str> = CASES.lines().skip(1).map(|line| line.split('\t').next().unwrap()).collect();
-    assert!(listed.len() > 45);
-    for id in listed {
-        let places = usize::from(here.contains_key(id))
-            + usize::from(by_themselves.contains(&id))
-            + ELSEWHERE.iter().filter(|(elsewhere, _)| *elsewhere == id).count();
-        assert_eq!(places, 1, "{id}");
-    }
 }
 
 #[tokio::test]
