@@ -15,7 +15,7 @@ const EXCHANGED: &str = "token:authorization_code";
 /// Of PKCE, made by the stranger: 43 characters that no verifier of ours fits.
 const STRANGERS_CHALLENGE: &str = "c3RyYW5nZXJzLW93bi1jaGFsbGVuZ2UtMzItYnl0ZXM";
 
-/// Shows M10, and of H8 that a sign-in which was interfered with can always be done.
+/// Shows of M10 that duplicates of a callback block nobody, and of L5 that a code is exchanged once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_who_guesses_the_callback_exchanges_nothing_and_the_real_sign_in_succeeds() {
     let world = World::with_operators_broker().await;
@@ -84,7 +84,7 @@ async fn a_stranger_who_guesses_the_callback_exchanges_nothing_and_the_real_sign
 
 /// Who sees the browser's command line sees the address, with the state in it; PKCE, the issuer and the invite's address stand.
 ///
-/// Shows H7, M10.
+/// Shows of J3 that a sign-in is verified before anything is sent, and M3 for one that is good and somebody else's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_who_has_read_the_address_can_spoil_a_sign_in_and_never_put_his_own_in_its_place() {
     let world = World::with_operators_broker().await;

@@ -30,7 +30,7 @@ fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap().success());
 }
 
-/// Shows H4: also not by way of a core file.
+/// Shows of J4 that no token comes to the person's disk by way of a core file.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_core_is_left_of_a_sign_in_and_no_other_program_of_the_person_reads_it() {
     let world = World::with_operators_broker().await;
