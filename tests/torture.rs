@@ -1,4 +1,5 @@
-//! A few of every torture, so that each check runs with each change; `cargo xtask torture` runs them in numbers.
+//! Every torture, so that each check runs with each change: a few of each with `cargo test`, about a tenth of the promised
+//! counts with `cargo xtask test`; `cargo xtask torture` has all of them.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a test's helper")]
@@ -6,6 +7,7 @@
 use std::process::Command;
 
 use valetkey_tests::program::{output, program};
+use valetkey_tests::strangers::Scale;
 
 /// Shows of H4 that a file is whole, wherever the agent is killed: at some calls here, at each in the full count.
 #[test]
@@ -51,7 +53,12 @@ fn a_clock_that_is_set_ends_no_sign_in_and_tells_nobody_an_untruth() {
 /// A check fails too when its broken control is not caught.
 fn holds(part: &str) {
     let torture = program("examples/torture").expect("built with the tests of this package");
-    let run = output(Command::new(torture).args(["--smoke", "--only", part])).expect("it can be started");
+    let counts = match Scale::of_this_run() {
+        Scale::Few => "--smoke",
+        Scale::Tenth => "--tenth",
+        Scale::Full => "--full",
+    };
+    let run = output(Command::new(torture).args([counts, "--only", part])).expect("it can be started");
     let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{said}");
     println!("{said}");

@@ -14,13 +14,13 @@ Valet Key's own tasks. Each sets the machine up first (Debian and Ubuntu: instal
 
   cargo xtask demo     show the main job against a practice tenant; without a display it tells the story
                          --headless    tell the story even where there is a display
-  cargo xtask test     run every test, to a closing line that counts them
+  cargo xtask test     run every test, and a tenth of the torture, to a closing line that counts them
                          anything more is handed to `cargo test`, e.g. `cargo xtask test -p valetkey-entra`
   cargo xtask check    formatting and clippy, warnings denied
   cargo xtask figures  measure the app: size, start, memory; click to receipt
   cargo xtask torture  kill, cut the power, fill the disk, spoil the network: break it all, and write docs/torture.md
-                         --full          the promised counts; otherwise about a tenth
-                         --only PART     kills, random, power, faults, callers, clocks or network; writes no page
+                         --tenth         about a tenth, as `test` has it; writes target/torture/torture.md instead
+                         --only PART     kills, random, power, faults, callers, clocks, network or models; writes no page
   cargo xtask fuzz     attack everything that reads what strangers send, and write docs/fuzz.md
                          TARGET…         only these; --runs N, or --full for the promised count
                          --minutes N     each at most so long; --jobs N at once

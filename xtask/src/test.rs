@@ -11,7 +11,10 @@ use crate::run::{cargo, execute, say};
 /// are run once more, alone, and the closing line names them; more than these are no accident.
 const SECOND_TRIES: usize = 5;
 
-/// Everything, counted. The targets are built first, and all at once: the journeys start our own programs, and one
+/// How much torture a test run has; for whoever wants a part of the tests, as little as shows that it works.
+const TORTURE: &str = "VALETKEY_TORTURE";
+
+/// Everything, counted, with a tenth of the torture. The targets are built first, and all at once: the journeys start our own programs, and one
 /// set of features for all means nothing is compiled twice.
 pub fn run(extra: &[String]) -> Result<()> {
     if extra.is_empty() {
@@ -44,6 +47,9 @@ fn counted(extra: &[String], names: &[String]) -> Result<Count> {
     let mut test = cargo(&["test", "--locked", "--no-fail-fast"]);
     if extra.is_empty() {
         test.arg("--workspace");
+        if std::env::var_os(TORTURE).is_none() {
+            test.env(TORTURE, "tenth");
+        }
     }
     test.args(extra);
     if !names.is_empty() {
