@@ -113,19 +113,27 @@ async fn a_file_that_is_gone_is_an_account_that_is_not_connected_until_the_next_
 async fn a_file_of_an_earlier_version_is_opened_and_brought_up_to_date() {
     let world = World::new().await;
     let running = world.run().await;
-    let _device = world.connect(&running.agent, ALICE).await;
+    let device = world.connect(&running.agent, ALICE).await;
     running.stop().await;
-    let mut earlier = world.json(ALICE);
-    earlier["ValetKey"].as_object_mut().unwrap().remove("admitted").unwrap();
-    put(&world.file(ALICE), earlier.to_string().as_bytes());
-    // A refresh is due.
-    advance(Duration::from_secs(2 * 3600)).await;
+    let seen = format!("/ValetKey/seen/{}", device.keys.thumbprint().as_str());
+    // One earlier version for each member that came later.
+    for (place, member) in [("/ValetKey", "admitted"), (&seen, "settled_before"), (&seen, "brought")] {
+        let mut earlier = world.json(ALICE);
+        let without = earlier.pointer_mut(place).unwrap().as_object_mut().unwrap();
+        without.remove(member).unwrap();
+        put(&world.file(ALICE), earlier.to_string().as_bytes());
+        // A refresh is due.
+        advance(2 * HOUR).await;
 
-    let agent = world.open();
+        let agent = world.open();
 
-    assert_eq!(agent.status().troubles.len(), 0);
-    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
-    assert!(world.json(ALICE)["ValetKey"]["admitted"].is_string());
+        assert_eq!(agent.status().troubles.len(), 0, "{member}");
+        assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username, "{member}");
+        let now = world.json(ALICE);
+        assert!(!now.pointer(place).unwrap()[member].is_null(), "{member}");
+        drop(agent);
+    }
+    assert_eq!(world.json(ALICE).pointer(&seen).unwrap()["brought"], true, "its sign-in works here");
 }
 
 /// Every file with sign-ins or keys in it, and the folder of the accounts, in which a temporary one leaves its trace: which

@@ -313,6 +313,32 @@ mod tests {
         assert!(matches!(PairingFile::load(dir.path()), Err(PairingError::Unusable)));
     }
 
+    /// Shows M14 for the pairing: one earlier version for each member that came later.
+    #[test]
+    fn a_file_of_an_earlier_version_is_opened_and_brought_up_to_date() {
+        for member in ["invite", "leaving"] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = PairingFile::create(dir.path(), &invite(), &Keys::generate()).unwrap();
+            let path = dir.path().join(FILE);
+            let read = || -> serde_json::Value {
+                serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+            };
+            let mut earlier = read();
+            earlier.as_object_mut().unwrap().remove(member).unwrap();
+            durable::replace(&path, earlier.to_string().as_bytes()).unwrap();
+
+            let mut loaded = PairingFile::load(dir.path()).unwrap().unwrap();
+
+            let expected = match member {
+                "invite" => Pairing { invite: None, ..file.get().clone() },
+                _ => file.get().clone(),
+            };
+            assert_eq!(loaded.get(), &expected, "{member}");
+            assert_eq!(loaded.next_generation().unwrap(), 1, "{member}");
+            assert!(read().get(member).is_some(), "{member}");
+        }
+    }
+
     #[test]
     fn an_administrator_is_told_the_permissions_by_microsofts_names() {
         let expected = ["User.Read", "Mail.Read", "Calendars.Read", "offline_access", "openid", "profile"];
