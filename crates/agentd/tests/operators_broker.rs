@@ -104,8 +104,21 @@ async fn the_documented_access_list_is_enough_and_no_more() {
     device.greets().await;
     let (topics, me) = (device.topics.clone(), device.keys.thumbprint());
     assert!(device.may_write(&topics.presence(&me)).await);
-    assert!(!device.may_write(&topics.outbox(&me)).await);
-    assert!(!device.may_write("anything/else").await);
+    let of_another_agent = topics.inbox(&me).replace(&agent, me.as_str());
+    for forbidden in
+        [&topics.outbox(&me), &of_another_agent, &format!("{}/x", topics.inbox(&me)), "anything/else"]
+    {
+        assert!(!device.may_write(forbidden).await, "{forbidden}");
+    }
+    assert!(
+        device.may_write(&topics.presence(topics.agent())).await,
+        "as the document says, it can spoil the hint"
+    );
+    // It has asked for everything there is, and its own enrol, hello and presence were to be had.
+    device.greets().await;
+    let others = topics.outbox(&me).replace(me.as_str(), "");
+    let readable = |topic: &String| topic.starts_with(&others) || *topic == topics.presence(topics.agent());
+    assert!(device.heard.iter().all(readable), "{:?}", device.heard);
     assert!(device.heard.iter().any(|topic| *topic == topics.presence(topics.agent())), "{:?}", device.heard);
     assert!(!home.log().contains("does not allow"), "{}", home.log());
 }
