@@ -177,9 +177,9 @@ impl Tokens {
         self.0.changed.notify_one();
     }
 
-    /// Forgets everything in memory about an account.
+    /// Forgets what is in memory of an account that was removed.
     pub(crate) fn forget(&self, account: &AccountId) {
-        self.0.slots().remove(account);
+        self.0.forget(account);
     }
 
     /// Refreshes what is due until it is told to stop.
@@ -336,7 +336,10 @@ impl Inner {
             return None;
         }
         let token = AccessToken::new(stored.secret.clone(), stored.expires_at, refresh_at, &self.clock);
-        self.slots().entry(account).or_default().tokens.insert(resource, token.clone());
+        let mut slots = self.slots();
+        if self.is_in_use(&account) {
+            slots.entry(account).or_default().tokens.insert(resource, token.clone());
+        }
         Some(token)
     }
 
@@ -386,8 +389,12 @@ struct Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        if let Some(slot) = self.inner.slots().get_mut(&self.account) {
+        let mut slots = self.inner.slots();
+        if let Some(slot) = slots.get_mut(&self.account) {
             slot.flights.remove(&self.wanted);
+            if slot.is_empty() {
+                slots.remove(&self.account);
+            }
         }
     }
 }

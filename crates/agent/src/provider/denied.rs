@@ -48,6 +48,10 @@ impl Denied {
         self.refusals.insert(asked, (failure, now));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.refusals.is_empty() && self.checked_at.is_none()
+    }
+
     /// Whether the account's own refresh is to be tried because of a refusal. Once it was said, not again for a while.
     pub(crate) fn is_check_due(&mut self, now: Timestamp) -> bool {
         let recent = |at: Timestamp| at <= now && now.duration_since(at) < CHECK_EVERY;

@@ -41,9 +41,37 @@ impl Slot {
         self.fruitless = 0;
         self.look_again = None;
     }
+
+    /// Nothing is lost with it. A flight may still hold the turn when it is off the list.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+            && self.flights.is_empty()
+            && Arc::strong_count(&self.turn) == 1
+            && self.not_before.is_none()
+            && self.look_again.is_none()
+            && self.unsaved.is_none()
+            && self.denied.is_empty()
+    }
 }
 
 impl Inner {
+    /// Forgets what is known of an account. What is under way keeps its turn: whatever is stored next, even the same
+    /// account's next sign-in, is presented after it and not beside it.
+    pub(crate) fn forget(&self, account: &AccountId) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(account) else { return };
+        let (flights, turn) = (std::mem::take(&mut slot.flights), Arc::clone(&slot.turn));
+        *slot = Slot { flights, turn, ..Slot::default() };
+        if slot.is_empty() {
+            slots.remove(account);
+        }
+    }
+
+    /// Whether its tokens may be kept in memory: it may have been removed, or signed in anew, since they were stored.
+    pub(super) fn is_in_use(&self, account: &AccountId) -> bool {
+        self.vault.facts(account).is_some_and(|facts| facts.is_proven())
+    }
+
     pub(crate) fn held(&self, account: &AccountId, resource: Resource) -> Option<AccessToken> {
         self.slots().get(account)?.tokens.get(&resource).cloned()
     }
@@ -57,11 +85,14 @@ impl Inner {
         fresh_sign_in: bool,
     ) {
         let mut slots = self.slots();
+        let is_in_use = self.is_in_use(account);
         let slot = slots.entry(*account).or_default();
         if fresh_sign_in {
             slot.tokens.clear();
         }
-        slot.tokens.insert(resource, token);
+        if is_in_use {
+            slot.tokens.insert(resource, token);
+        }
         slot.let_go();
         drop(slots);
         self.changed.notify_one();

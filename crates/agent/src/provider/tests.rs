@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::SignedDuration;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
@@ -58,6 +60,106 @@ fn account(resources: &[&str]) -> serde_json::Value {
         "refreshed_at": "2026-01-01T12:00:00Z",
     });
     json!({ "ValetKey": facts })
+}
+
+/// A token endpoint that answers when the test does.
+struct Endpoint(TcpListener);
+
+impl Endpoint {
+    async fn open() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn origin(&self) -> Url {
+        format!("http://{}/", self.0.local_addr().unwrap()).parse().unwrap()
+    }
+
+    /// The next one that asks, and the refresh token it shows.
+    async fn asked(&self) -> (TcpStream, String) {
+        let (mut stream, _) = self.0.accept().await.unwrap();
+        let mut text = String::new();
+        loop {
+            let mut bytes = [0; 4096];
+            let read = stream.read(&mut bytes).await.unwrap();
+            text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.unwrap().parse().unwrap() {
+                let form = url::form_urlencoded::parse(body.as_bytes());
+                let shown = form.into_owned().find(|(name, _)| name == "refresh_token").unwrap().1;
+                return (stream, shown);
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: TcpStream, status: u16, body: &serde_json::Value) {
+    let body = body.to_string();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+}
+
+/// Personal accounts and providers that rotate take a refresh token twice for a theft.
+#[tokio::test]
+async fn a_sign_in_after_a_disconnect_is_presented_once_and_after_what_was_under_way_before_it() {
+    let (endpoint, home) = (Endpoint::open().await, tempfile::tempdir().unwrap());
+    let dir = Arc::new(StateDir::open(home.path().join("state")).unwrap());
+    let name = format!("{ACCOUNT}.json");
+    let signed_in = |refresh_token: &str| {
+        let mut file = account(&["graph"]);
+        let origin = endpoint.origin();
+        file["ValetKey"]["authority"]["cloud"] = json!({ "login": origin, "graph": origin });
+        file["RefreshToken"] = json!({ "one": {
+            "credential_type": "RefreshToken", "home_account_id": ACCOUNT, "environment": "login.example",
+            "client_id": "11111111-1111-4111-8111-111111111111", "secret": refresh_token,
+        } });
+        dir.replace_account(&name, file.to_string().as_bytes()).unwrap();
+    };
+    signed_in("first");
+    let clock = Clock::tokio_from("2026-01-02T00:00:00Z".parse().unwrap());
+    let (vault, troubles) = Vault::open(Arc::clone(&dir), clock.now()).unwrap();
+    assert!(troubles.is_empty(), "{troubles:?}");
+    let http = valetkey_entra::http::client().unwrap();
+    let tokens = Tokens::new(Arc::new(vault), Arc::default(), clock, http);
+    let account: AccountId = ACCOUNT.parse().unwrap();
+    let authority = tokens.0.vault.facts(&account).unwrap().authority.clone();
+    tokens.0.remember_token_url(&authority, endpoint.origin());
+
+    tokens.prove(account);
+    let (under_way, shown) = endpoint.asked().await;
+    assert_eq!(shown, "first");
+    tokens.forget(&account);
+    signed_in("second");
+    tokens.prove_new(account);
+    let granted = json!({
+        "token_type": "Bearer", "access_token": "t", "refresh_token": "rotated", "expires_in": 3600,
+        "scope": "https://graph.microsoft.com/Mail.Read",
+    });
+    let over =
+        json!({ "error": "interaction_required", "error_codes": [50_076], "suberror": "basic_action" });
+    let mut shown = Vec::new();
+    tokio::select! {
+        asked = endpoint.asked() => panic!("{} beside the one under way", asked.1),
+        // All that can be done without an answer is done when an empty task has had its turn, many times over.
+        () = async { for _ in 0..1000 { tokio::task::yield_now().await } } => {}
+    }
+    answer(under_way, 200, &granted).await;
+    let finished = tokens.finish();
+    tokio::pin!(finished);
+    loop {
+        tokio::select! {
+            () = &mut finished => break,
+            (stream, token) = endpoint.asked() => {
+                shown.push(token);
+                answer(stream, 400, &over).await;
+            }
+        }
+    }
+    assert_eq!(shown, ["second"]);
+    assert!(tokens.0.held(&account, Resource::Graph).is_none());
 }
 
 /// How often an account is looked at in two hours; the careless one forgets to wait.
