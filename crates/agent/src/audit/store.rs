@@ -217,9 +217,16 @@ impl Store {
     fn rotate(&mut self, at: Timestamp) -> Result<(), StateDirError> {
         self.sync()?;
         self.file = None;
-        self.folder.move_to(CURRENT, &self.folder, &full_name(self.first))?;
+        let name = full_name(self.first);
+        if self.folder.exists(&name)? {
+            // Somebody else's doing. Whatever it is, it is not written over.
+            self.dir.quarantine(&self.folder, &name, at)?;
+        }
+        self.folder.rename(CURRENT, &name)?;
+        // From here on it has its new name, whether or not that is on disk yet: this must not be done again with an empty file.
         self.length = 0;
         self.first = self.tip.seq + 1;
+        // It has the names in the folder on disk, too.
         self.current()?;
         let full = full_files(&self.folder)?;
         let surplus = full.len().saturating_sub(self.limits.kept_files);

@@ -12,6 +12,9 @@ use super::store::Head;
 use super::verify::{AuditFile, Scan};
 use super::*;
 
+#[cfg(unix)]
+mod rotation;
+
 const SMALL: Limits = Limits { rotate_at: 1000, kept_files: 3 };
 
 fn at(seconds: i64) -> Timestamp {

@@ -94,6 +94,10 @@ impl Folder {
         Ok(self.at(name)?.exists())
     }
 
+    pub(crate) fn rename(&self, name: &str, as_name: &str) -> Result<(), StateDirError> {
+        self.move_to(name, self, as_name)
+    }
+
     pub(crate) fn move_to(&self, name: &str, other: &Self, as_name: &str) -> Result<(), StateDirError> {
         let path = self.at(name)?;
         std::fs::rename(&path, other.at(as_name)?).map_err(|e| failed("moving", &path, e))

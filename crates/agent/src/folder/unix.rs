@@ -173,6 +173,13 @@ impl Folder {
         }
     }
 
+    /// Not durable before the next [`Folder::sync`].
+    pub(crate) fn rename(&self, name: &str, as_name: &str) -> Result<(), StateDirError> {
+        let path = self.at(name)?;
+        self.at(as_name)?;
+        rustix::fs::renameat(&self.fd, name, &self.fd, as_name).map_err(|e| failed("moving", &path, e))
+    }
+
     pub(crate) fn move_to(&self, name: &str, other: &Self, as_name: &str) -> Result<(), StateDirError> {
         let path = self.at(name)?;
         other.at(as_name)?;
