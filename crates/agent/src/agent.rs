@@ -85,6 +85,10 @@ pub enum AgentError {
     Vault(#[from] VaultError),
     #[error(transparent)]
     Broker(#[from] BrokerAccountsError),
+    #[error(
+        "the device is removed and not heard any more, but its login is still there: {0}; it is tried again by itself"
+    )]
+    LoginLeft(BrokerAccountsError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
@@ -269,7 +273,11 @@ impl Agent {
     ) -> Result<Device, AgentError> {
         let removed = self.0.registry.remove(device)?.ok_or(AgentError::NoDevice)?;
         self.0.audit.record(Event::DeviceRemoved { device: removed.id(), name: removed.name.clone() });
-        accounts.revoke(&removed.invite).await?;
+        // Until the end of its login is noted, every start and every heartbeat tries to end it.
+        accounts.revoke(&removed.invite).await.map_err(AgentError::LoginLeft)?;
+        if let Err(problem) = self.0.registry.end(&removed.invite) {
+            tracing::warn!(invite = %removed.invite, %problem, "the end of a device's login could not be noted");
+        }
         Ok(removed)
     }
 

@@ -38,7 +38,8 @@ pub trait BrokerAccounts: std::fmt::Debug + Send + Sync {
         device: &'a Thumbprint,
     ) -> BoxFuture<'a, Result<(), BrokerAccountsError>>;
 
-    /// The invite expired unused, or its device was removed: the credential ends.
+    /// The invite expired unused, or its device was removed: the credential ends. Called again until it has worked, so one
+    /// that is gone already is no error.
     fn revoke<'a>(&'a self, invite: &'a InviteId) -> BoxFuture<'a, Result<(), BrokerAccountsError>>;
 }
 
@@ -95,7 +96,7 @@ pub(crate) struct Invited {
     pub expires_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<Thumbprint>,
-    /// Expired unused, and its broker credential has ended.
+    /// Its broker credential has ended: it expired unused, or its device was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub over: bool,
 }
@@ -218,11 +219,14 @@ impl Registry {
         })
     }
 
-    /// Invites that nobody used in time and whose credentials are to end.
+    /// Invites whose credentials are to end: nobody used them in time, or their device is not paired any more.
     pub(crate) fn lapsed(&self, now: Timestamp) -> Vec<InviteId> {
         let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let lapsed =
-            book.invites.iter().filter(|i| i.used_by.is_none() && !i.over && i.expires_at + LATE <= now);
+        let is_needed = |invite: &&Invited| match invite.used_by {
+            None => invite.expires_at + LATE > now,
+            Some(_) => book.devices.iter().any(|device| device.invite == invite.id),
+        };
+        let lapsed = book.invites.iter().filter(|invite| !invite.over && !is_needed(invite));
         lapsed.map(|invite| invite.id.clone()).collect()
     }
 

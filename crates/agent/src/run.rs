@@ -158,15 +158,17 @@ impl Desk<'_> {
         }
     }
 
-    /// Nobody needs the broker credential of an invite that nobody used.
+    /// Nobody needs the broker credential of an invite that nobody used, or whose device was removed.
     async fn end_lapsed_invites(&self) {
         for invite in self.shared.registry.lapsed(self.shared.clock.now()) {
-            let expires_at = self.shared.registry.invited(&invite).map(|invited| invited.expires_at);
+            let invited = self.shared.registry.invited(&invite);
+            let (expires_at, used) = invited
+                .map_or((None, false), |invited| (Some(invited.expires_at), invited.used_by.is_some()));
             if let Err(problem) = self.accounts.revoke(&invite).await {
-                tracing::error!(%invite, %problem, "the broker credential of an expired invite could not be ended");
+                tracing::error!(%invite, %problem, "the broker credential of an invite that is over could not be ended");
             } else if let Err(problem) = self.shared.registry.end(&invite) {
                 tracing::error!(%invite, %problem, "the end of an invite could not be noted");
-            } else {
+            } else if !used {
                 self.shared.audit.record(Audited::InviteExpired { invite, expires_at });
             }
         }

@@ -62,6 +62,22 @@ fn of_two_racing_devices_one_wins_and_the_other_is_told() {
     assert_eq!(registry.devices().len(), 1);
 }
 
+/// Whoever removes a device may be killed before its login is ended at the broker.
+#[test]
+fn the_login_of_a_removed_device_is_to_end_until_its_end_is_noted_and_that_of_a_paired_one_is_not() {
+    let Fixture { _home, path, registry, invite } = fixture();
+    let device = keys();
+    registry.enrol(&invite, device.clone(), label(), now()).unwrap();
+    assert_eq!(registry.lapsed(minutes(10_000)), []);
+    registry.remove(&device.thumbprint()).unwrap();
+    assert_eq!(registry.lapsed(now()), [invite.clone()]);
+    drop(registry);
+    let (again, _) = Registry::open(Arc::new(StateDir::open(&path).unwrap()), now()).unwrap();
+    assert_eq!(again.lapsed(now()), [invite.clone()], "also after a restart");
+    again.end(&invite).unwrap();
+    assert_eq!(again.lapsed(minutes(10_000)), []);
+}
+
 #[test]
 fn an_invite_that_somebody_else_used_is_used_for_a_paired_device_too() {
     let Fixture { _home, registry, invite, .. } = fixture();
