@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 use valetkey_entra::account::AccountId;
-use valetkey_entra::capability::Resource;
+use valetkey_entra::capability::{Capability, Resource};
 use valetkey_entra::cloud::Authority;
 use valetkey_link::{Clock, RECHECK};
 
@@ -175,6 +175,12 @@ impl Tokens {
         let Some(facts) = self.0.vault.facts(&account) else { return };
         drop(self.start(account, Wanted { resource: primary(&facts), how: How::Newer }));
         self.0.changed.notify_one();
+    }
+
+    /// What the account is connected for that a token for this resource can do.
+    pub(crate) fn capabilities(&self, account: &AccountId, resource: Resource) -> Vec<&'static str> {
+        let known = self.0.vault.facts(account).map(|facts| facts.known_capabilities()).unwrap_or_default();
+        known.iter().filter(|one| one.resource() == resource).map(Capability::id).collect()
     }
 
     /// Forgets what is in memory of an account that was removed.

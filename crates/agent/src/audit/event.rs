@@ -123,6 +123,8 @@ pub(crate) enum Event {
         #[serde(serialize_with = "as_text")]
         account: AccountId,
         resource: Resource,
+        /// Those of the account that the token is for.
+        capabilities: Vec<&'static str>,
         caller: Caller,
     },
     TokenRefused {

@@ -32,7 +32,10 @@ impl TokenProvider for Served {
             let answer = self.tokens.token(account, resource, claims).await;
             let (account, caller) = (*account, self.caller);
             self.audit.record(match &answer {
-                Ok(_) => Event::TokenServed { account, resource, caller },
+                Ok(_) => {
+                    let capabilities = self.tokens.capabilities(&account, resource);
+                    Event::TokenServed { account, resource, capabilities, caller }
+                }
                 Err(failure) => Event::TokenRefused { account, resource, caller, code: failure.code() },
             });
             answer
