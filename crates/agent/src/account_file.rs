@@ -123,6 +123,12 @@ impl Facts {
         self.removed_at.is_none() && self.refreshed_at.is_some()
     }
 
+    /// Whose it is has been found out: by the sign-in in use, or by the one before it, which is kept until the newer one
+    /// has worked. Until then its name is what a device says.
+    pub fn has_worked(&self) -> bool {
+        self.is_proven() || (self.removed_at.is_none() && self.replaced.is_some())
+    }
+
     /// Whether a sign-in of this device has worked for this account.
     pub fn brought_by(&self, device: &Thumbprint) -> bool {
         let worked = |seen: &Seen| seen.brought || matches!(seen.verdict, Verdict::Stored { .. });
@@ -147,7 +153,10 @@ impl Facts {
 
     /// Without what is secret, for keeping in memory.
     pub(crate) fn without_secrets(&self) -> Self {
-        Self { previous_refresh_token: None, replaced: None, ..self.clone() }
+        let replaced = self.replaced.as_ref().map(|before| {
+            Box::new(AccountFile { cache: MsalCache::default(), facts: before.facts.without_secrets() })
+        });
+        Self { previous_refresh_token: None, replaced, ..self.clone() }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Unfit {
     TermsMismatch,
     /// More than the invite asked for.
     CapabilitiesMismatch,
+    /// Its device has named too many that never worked.
+    TooManyAccounts,
 }
 
 impl Unfit {
@@ -35,6 +37,7 @@ impl Unfit {
             Self::AccountMismatch => "account-mismatch",
             Self::TermsMismatch => "terms-mismatch",
             Self::CapabilitiesMismatch => "capabilities-mismatch",
+            Self::TooManyAccounts => "too-many-accounts",
         }
     }
 }

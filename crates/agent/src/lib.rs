@@ -27,6 +27,7 @@ pub mod state_dir;
 mod status;
 mod tell;
 mod token;
+mod unproven;
 mod vault;
 
 pub use account_file::{AccountFileError, Verdict};

@@ -190,17 +190,11 @@ pub(crate) fn rejected(
     presented_is_ours(&file, presented)?;
     let verdict = Verdict::Refused { reason: reason.to_owned() };
     let settled = settle(&mut file.facts, verdict.clone());
-    if let Some(before) = file.facts.replaced.take() {
-        return Ok(fall_back(file, *before, settled));
-    }
-    let mut file = remove(file, None, now);
-    if let Some(seen) = file.facts.seen.get_mut(&file.facts.device) {
-        seen.verdict = verdict;
-    }
-    Ok((file, News { change: None, settled }))
+    Ok(give_up(file, verdict, settled, now))
 }
 
-/// A refresh that did not work, once `presented` was not enough.
+/// A refresh that did not work, once `presented` was not enough. Of a sign-in that was refused when it was first tried
+/// nothing is kept: whose it is was never known.
 pub(crate) fn failed(
     mut file: AccountFile,
     presented: &Secret,
@@ -215,14 +209,30 @@ pub(crate) fn failed(
             return Ok((file, News { change, settled: None }));
         }
     };
-    let settled = settle(&mut file.facts, Verdict::Refused { reason });
-    if settled.is_some()
-        && let Some(before) = file.facts.replaced.take()
-    {
-        return Ok(fall_back(file, *before, settled));
+    let verdict = Verdict::Refused { reason };
+    let settled = settle(&mut file.facts, verdict.clone());
+    if settled.is_some() {
+        return Ok(give_up(file, verdict, settled, now));
     }
-    let change = change(&mut file.facts, outcome, now, settled.is_none());
-    Ok((file, News { change, settled }))
+    let change = change(&mut file.facts, outcome, now, true);
+    Ok((file, News { change, settled: None }))
+}
+
+/// A new sign-in that is not to be. The one before it goes on; without one, only what keeps it from coming back is left.
+fn give_up(
+    mut file: AccountFile,
+    verdict: Verdict,
+    settled: Option<Settled>,
+    now: Timestamp,
+) -> (AccountFile, News) {
+    if let Some(before) = file.facts.replaced.take() {
+        return fall_back(file, *before, settled);
+    }
+    let mut file = remove(file, None, now);
+    if let Some(seen) = file.facts.seen.get_mut(&file.facts.device) {
+        seen.verdict = verdict;
+    }
+    (file, News { change: None, settled })
 }
 
 /// The new sign-in never worked; the one before it did, and goes on.

@@ -186,16 +186,15 @@ impl Inner {
             let (presented, outcome) = (presented.clone(), outcome.clone());
             self.change(account, move |file| progress::failed(file, &presented, &outcome, now)).await
         };
-        // Then what became of the new one is no reason to hold back the one before it.
-        let mut fell_back = false;
+        // Then what became of the new one is no reason to hold back the one before it, or the next.
+        let mut given_up = false;
         match noted {
             Ok(Ok(news)) => {
-                fell_back = news.settled.is_some()
-                    && self.vault.facts(&account).is_some_and(|facts| facts.is_proven());
+                given_up = news.settled.is_some();
                 if let Some(reason) = outcome.reason() {
                     self.announcer.record(Event::RefreshFailed { account, reason: reason.to_owned() });
                 }
-                self.tell(news);
+                self.tell(account, news);
             }
             Ok(Err(_)) => return None,
             // It is told all the same; the next attempt will find it again.
@@ -214,7 +213,7 @@ impl Inner {
                 TokenFailure::AuthRequired { reason, never_connected: false }
             }
             Outcome::Blocked { by, reason } => {
-                if !fell_back {
+                if !given_up {
                     self.not_before(&account, now + schedule::BLOCKED_RETRY);
                 }
                 blocked(by, reason)
@@ -258,12 +257,16 @@ impl Inner {
         changed.await.unwrap_or(Err(VaultError::Interrupted { account }))
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, account: AccountId, news: News) {
         if let Some(change) = news.change {
             self.announcer.tell(Update::HealthChanged(change));
         }
         if let Some(settled) = news.settled {
             self.announcer.tell(Update::Settled(settled));
+            if self.vault.facts(&account).is_none_or(|facts| facts.removed_at.is_some()) {
+                self.forget(&account);
+                self.announcer.tell(Update::Removed { account });
+            }
         }
     }
 }

@@ -19,11 +19,12 @@ use crate::agent::{Agent, Shared};
 use crate::audit::{Event as Audited, short};
 use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
-use crate::intake;
+use crate::intake::{self, Unfit};
 use crate::progress::{self, Mark};
 use crate::registry::{BrokerAccounts, Device, Enrolment, EnrolmentRefused};
 use crate::status::LinkStatus;
 use crate::tell::{Voice, outcome, refused};
+use crate::unproven;
 use crate::vault::{Change, VaultError};
 
 impl Agent {
@@ -232,7 +233,11 @@ impl Desk<'_> {
     /// Has a handoff on disk, then tries it. `false`: it could not be written, and the broker shall keep it.
     async fn take_in(&self, device: &Device, mark: Mark, body: &CacheUpdated, now: Timestamp) -> bool {
         let account = AccountId { tid: body.account.id.tid, oid: body.account.id.oid };
-        let fit = intake::account_file(body, &device.id(), &device.terms, now);
+        let fit = if unproven::may_name(&device.id(), &account, &self.shared.vault.all()) {
+            intake::account_file(body, &device.id(), &device.terms, now)
+        } else {
+            Err(Unfit::TooManyAccounts)
+        };
         let vault = Arc::clone(&self.shared.vault);
         let told = mark.clone();
         let stored = tokio::task::spawn_blocking(move || {

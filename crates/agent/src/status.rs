@@ -69,6 +69,8 @@ pub struct AccountStatus {
     pub account: AccountId,
     pub username: String,
     pub name: Option<String>,
+    /// A sign-in has worked: it is known whose this is. Until then it is found by its id alone.
+    pub proven: bool,
     pub health: Health,
     pub reason: Option<String>,
     pub since: Timestamp,
@@ -120,17 +122,25 @@ pub enum FindError {
 }
 
 /// The account that `name` means: its id `oid.tid`, its whole address, or the beginning of either if nothing else begins
-/// so. Case does not matter.
+/// so. Case does not matter. One that has never worked is called what its device says, so it is found by its whole id alone
+/// and stands in nobody's way.
 pub(crate) fn find<'a>(
     accounts: impl IntoIterator<Item = &'a Facts> + Clone,
     name: &str,
 ) -> Result<AccountId, FindError> {
     let sought = name.trim().to_lowercase();
-    let label = |facts: &Facts| format!("{} ({})", facts.username, facts.account);
+    if let Some(facts) = accounts.clone().into_iter().find(|facts| facts.account.to_string() == sought) {
+        return Ok(facts.account);
+    }
+    let label = |facts: &Facts| {
+        let not_yet = if facts.has_worked() { "" } else { ", has never worked: say its whole id" };
+        format!("{} ({}{not_yet})", facts.username, facts.account)
+    };
     let matching = |test: &dyn Fn(&str) -> bool| -> Vec<&Facts> {
         accounts
             .clone()
             .into_iter()
+            .filter(|facts| facts.has_worked())
             .filter(|facts| test(&facts.username.to_lowercase()) || test(&facts.account.to_string()))
             .collect()
     };
@@ -158,6 +168,7 @@ impl AccountStatus {
             account: facts.account,
             username: facts.username.clone(),
             name: facts.name.clone(),
+            proven: facts.has_worked(),
             health,
             reason,
             since,

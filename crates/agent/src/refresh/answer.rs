@@ -161,7 +161,7 @@ impl Inner {
                 let token = AccessToken::new(secret, life.expires_at, life.refresh_at, &self.clock);
                 self.hold(&account, answer.resource, token.clone(), news.settled.is_some());
                 self.announcer.record(Event::Refreshed { account, resource: answer.resource });
-                self.tell(news);
+                self.tell(account, news);
                 Ok(Saved::Token(token))
             }
             Ok(Err(Misfit::Superseded)) => Ok(Saved::Superseded),

@@ -17,7 +17,7 @@ use super::answer::{Saved, Unsaved};
 use super::blocked;
 use super::request::Refused;
 use crate::account_file::AccountFile;
-use crate::health::{BlockedBy, Outcome, Update};
+use crate::health::{BlockedBy, Outcome};
 use crate::progress::{self, Misfit};
 use crate::provider::Inner;
 use crate::token::TokenFailure;
@@ -153,10 +153,7 @@ impl Inner {
         let refused = answer.presented.clone();
         match self.change(account, move |file| progress::rejected(file, &refused, why.code, now)).await {
             Ok(Ok(news)) => {
-                self.tell(news);
-                if self.vault.facts(&account).is_none_or(|facts| facts.removed_at.is_some()) {
-                    self.announcer.tell(Update::Removed { account });
-                }
+                self.tell(account, news);
                 Err(why.failure())
             }
             Ok(Err(_)) => Ok(Saved::Superseded),
