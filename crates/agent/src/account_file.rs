@@ -16,14 +16,13 @@ use crate::health::Condition;
 
 /// The version of [`Facts`] that is written. A file with a higher one is left alone.
 pub const FORMAT: u32 = 1;
-/// Our root member. MSAL keeps members it does not know.
-pub const MEMBER: &str = "ValetKey";
 
 /// One account as it is on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AccountFile {
     #[serde(flatten)]
     pub cache: MsalCache,
+    /// MSAL keeps members it does not know.
     #[serde(rename = "ValetKey")]
     pub facts: Facts,
 }
@@ -175,6 +174,9 @@ pub enum AccountFileError {
     /// Sealed with our key, and cut or changed since.
     #[error("the file is sealed and damaged")]
     Unsealable,
+    /// Larger than any that is written: somebody else put it there.
+    #[error("the file is larger than an account's can be")]
+    TooLarge,
     /// Written by a later version of this program.
     #[error("the file has format {found}; this version reads up to {FORMAT}")]
     Newer { found: u32 },

@@ -9,7 +9,7 @@ use valetkey_entra::cloud::{Authority, Cloud, NotATenant, Tenant};
 use valetkey_handoff::message::CacheUpdated;
 use valetkey_handoff::{Terms, Thumbprint};
 
-use crate::account_file::{AccountFile, FORMAT, Facts, MEMBER};
+use crate::account_file::{AccountFile, FORMAT, Facts};
 use crate::health::Condition;
 
 /// Why a handoff is not stored although its device is known. The code travels in the receipt.
@@ -90,10 +90,9 @@ pub(crate) fn account_file(
     if info.client_id != body.client_id {
         return Err(Unfit::TermsMismatch);
     }
-    // Ours to write.
-    cache.other.remove(MEMBER);
     // Only tokens that this agent has got itself are served: those are known to be this account's.
     cache.access_tokens.clear();
+    forget_unknown(&mut cache);
 
     Ok(AccountFile {
         facts: Facts {
@@ -121,4 +120,16 @@ pub(crate) fn account_file(
         },
         cache,
     })
+}
+
+/// What nobody here reads is not kept for a device: it could be our own member, or fill the file. No MSAL needs it: what one
+/// writes beside the members that are known here, it does without.
+fn forget_unknown(cache: &mut MsalCache) {
+    let entries = (cache.refresh_tokens.values_mut().map(|entry| &mut entry.other))
+        .chain(cache.id_tokens.values_mut().map(|entry| &mut entry.other))
+        .chain(cache.accounts.values_mut().map(|entry| &mut entry.other))
+        .chain(cache.app_metadata.values_mut().map(|entry| &mut entry.other));
+    for unknown in entries.chain([&mut cache.other]) {
+        unknown.clear();
+    }
 }

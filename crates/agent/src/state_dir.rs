@@ -181,14 +181,16 @@ impl StateDir {
     }
 
     fn replace_in(&self, folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
-        let Some(key) = &self.key else { return folder.replace(name, bytes) };
         let path = || folder.path().join(name);
-        folder.replace(name, &fits(at_rest::to_disk(bytes, &[key], path)?, path)?)
+        match &self.key {
+            None => folder.replace(name, fits(bytes, path)?),
+            Some(key) => folder.replace(name, fits(&at_rest::to_disk(bytes, &[key], path)?, path)?),
+        }
     }
 }
 
 /// What is larger than [`MAX_FILE`] could be written and never be read again.
-pub(crate) fn fits(bytes: Vec<u8>, path: impl FnOnce() -> PathBuf) -> Result<Vec<u8>, StateDirError> {
+pub(crate) fn fits(bytes: &[u8], path: impl FnOnce() -> PathBuf) -> Result<&[u8], StateDirError> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if size > MAX_FILE { Err(StateDirError::TooLarge { path: path() }) } else { Ok(bytes) }
 }

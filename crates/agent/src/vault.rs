@@ -249,6 +249,7 @@ impl Vault {
             Err(StateDirError::AtRest(AtRestError::Damaged { .. })) => {
                 Err(AccountFileError::Unsealable.into())
             }
+            Err(StateDirError::TooLarge { .. }) => Err(AccountFileError::TooLarge.into()),
             Err(e) => Err(e.into()),
         }
     }

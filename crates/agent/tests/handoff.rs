@@ -5,6 +5,7 @@ mod support;
 
 use std::os::unix::fs::MetadataExt;
 
+use serde_json::Value;
 use support::{Device, World, advance, id, refresh_error, refused_because};
 use valetkey_agent::{AgentError, Health, InviteRequest, MAX_EXPIRY, Update};
 use valetkey_handoff::message::{CacheUpdated, Outcome};
@@ -232,7 +233,7 @@ async fn a_new_sign_in_that_microsoft_refuses_is_told_so_and_the_one_before_goes
 async fn bobs_tokens_as_alices(world: &World) -> CacheUpdated {
     let mut body = world.sign_in(BOB).await;
     let cache = body.cache.expose().replace(BOB.oid, ALICE.oid).replace(BOB.tid, ALICE.tid);
-    let mut cache: serde_json::Value = serde_json::from_str(&cache).unwrap();
+    let mut cache: Value = serde_json::from_str(&cache).unwrap();
     cache["IdToken"] = serde_json::json!({});
     body.cache = cache.to_string().into();
     body.account.id = support::reference(ALICE);
@@ -352,7 +353,7 @@ async fn naming_somebody_elses_account_lets_a_device_neither_hear_of_it_nor_remo
     }
     // A sign-in of Alice's device that fails does not take from it what it may do.
     let mut body = world.sign_in(ALICE).await;
-    let cache: serde_json::Value = serde_json::from_str(body.cache.expose()).unwrap();
+    let cache: Value = serde_json::from_str(body.cache.expose()).unwrap();
     let secret = cache["RefreshToken"].as_object().unwrap().values().next().unwrap()["secret"].clone();
     body.cache = body.cache.expose().replace(secret.as_str().unwrap(), "spoiled").into();
     alices.hand_over(&body);
@@ -453,6 +454,42 @@ async fn what_a_device_writes_into_a_cache_beside_it_is_not_taken_for_ours() {
     device.hand_over(&body);
 
     assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    running.stop().await;
+    assert_eq!(world.who(&world.open(), ALICE).await.unwrap(), ALICE.username);
+}
+
+/// Shows of H7 that the good cache survives one that would fill its file.
+#[tokio::test]
+async fn a_cache_that_would_grow_beyond_what_can_be_read_again_takes_nothing_from_the_account() {
+    /// What is small in a message has a line of its own in the file, indented for every array around it.
+    const ZEROS: usize = 90_000;
+    const DEEP: usize = 60;
+    let mut zeros: Value = vec![0; ZEROS].into();
+    for _ in 1..DEEP {
+        zeros = vec![zeros].into();
+    }
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    for list in [None, Some("Account"), Some("RefreshToken")] {
+        let mut body = bobs_tokens_as_alices(&world).await;
+        let mut cache: Value = serde_json::from_str(body.cache.expose()).unwrap();
+        let place = match list {
+            None => &mut cache,
+            Some(list) => cache[list].as_object_mut().unwrap().values_mut().next().unwrap(),
+        };
+        place["zeros"] = zeros.clone();
+        body.cache = cache.to_string().into();
+
+        bobs.hand_over(&body);
+
+        let why = bobs.receipt().await;
+        assert!(matches!(refused_because(&why), "wrong-account" | "revoked" | "expired"), "{why:?}");
+        assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    }
+    alices.hand_over(&world.sign_in(ALICE).await);
+    assert!(matches!(alices.receipt().await.outcome, Outcome::Stored { .. }));
     running.stop().await;
     assert_eq!(world.who(&world.open(), ALICE).await.unwrap(), ALICE.username);
 }

@@ -216,12 +216,14 @@ fn a_file_larger_than_any_of_ours_is_refused_and_not_cut() {
     let error = state.vault().read("file").unwrap_err();
     assert!(matches!(error, StateDirError::TooLarge { .. }), "{error}");
 
-    // Sealed, the largest would be too large to be read again.
+    // What could not be read again is not written: in clear, and sealed, where the largest would be too large.
     let sealed = StateDir::open_with(home.path().join("sealed"), Some(VaultKey::generate())).unwrap();
-    sealed.replace("file", b"small").unwrap();
-    let error = sealed.replace("file", &largest).unwrap_err();
-    assert!(matches!(error, StateDirError::TooLarge { .. }), "{error}");
-    assert_eq!(sealed.read("file").unwrap().unwrap().as_slice(), b"small");
+    for (dir, too_large) in [(&state, [largest.clone(), vec![b'x']].concat()), (&sealed, largest)] {
+        dir.replace("file", b"small").unwrap();
+        let error = dir.replace("file", &too_large).unwrap_err();
+        assert!(matches!(error, StateDirError::TooLarge { .. }), "{error}");
+        assert_eq!(dir.read("file").unwrap().unwrap().as_slice(), b"small");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use valetkey_tests::strangers::feed;
 
 use super::*;
 
+const MEMBER: &str = "ValetKey";
 const CACHE: &str = include_str!("../../../../tests/vectors/msal/handoff-example.json");
 
 /// What is read can be written, and is then the same, and of the account that the name says.

@@ -372,5 +372,5 @@ fn replace(folder: &Folder, name: &str, bytes: &[u8], keys: &[&VaultKey]) -> Res
         return folder.replace(name, bytes);
     }
     let path = || folder.path().join(name);
-    folder.replace(name, &fits(to_disk(bytes, keys, path)?, path)?)
+    folder.replace(name, fits(&to_disk(bytes, keys, path)?, path)?)
 }
