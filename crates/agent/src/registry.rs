@@ -147,6 +147,13 @@ pub enum RegistryError {
     Unwritable(#[source] serde_json::Error),
 }
 
+impl RegistryError {
+    /// Whether the same change may be written another time.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Dir(problem) if !matches!(problem, StateDirError::TooLarge { .. }))
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Book {
     format: u32,

@@ -183,7 +183,7 @@ impl Desk<'_> {
             problem.clone_into(known);
             return;
         }
-        tracing::warn!(problem, ?retry_in, "the broker cannot be reached");
+        tracing::warn!(problem, ?retry_in, "not connected to the broker");
         let since = self.shared.clock.now();
         self.shared.set_link(LinkStatus::Down { since, problem: problem.to_owned() });
     }
@@ -227,10 +227,14 @@ impl Desk<'_> {
         };
         if safe {
             self.voice.link.ack(delivery);
+        } else {
+            // Only kept, it would take up one of the few places that the broker has for what waits for us, until there is
+            // none left.
+            self.voice.link.give_back(delivery);
         }
     }
 
-    /// Has a handoff on disk, then tries it. `false`: it could not be written, and the broker shall keep it.
+    /// Has a handoff on disk, then tries it. `false`: it could not be written now, and the broker shall bring it again.
     async fn take_in(&self, device: &Device, mark: Mark, body: &CacheUpdated, now: Timestamp) -> bool {
         let account = AccountId { tid: body.account.id.tid, oid: body.account.id.oid };
         let fit = if unproven::may_name(&device.id(), &account, &self.shared.vault.all()) {
@@ -283,11 +287,21 @@ impl Desk<'_> {
                 self.voice.receipt(device, &told, id, refused(why));
             }
             Ok((Stored::Done, _)) => self.voice.receipt(device, &told, id, Outcome::Done),
-            Err(problem) => {
-                tracing::error!(%account, %problem, "a sign-in could not be stored; the broker keeps it");
-                return false;
-            }
+            Err(problem) => return self.not_written(device, &told, account, &problem),
         }
+        true
+    }
+
+    /// Whether the broker need not bring a message again that could not be written: where it never can be, its device is told.
+    fn not_written(&self, device: &Device, mark: &Mark, account: AccountId, problem: &VaultError) -> bool {
+        let Some(why) = problem.refusal() else {
+            tracing::error!(%account, %problem, "a message could not be stored; the broker is asked for it again");
+            return false;
+        };
+        tracing::error!(%account, %problem, "a message can never be stored");
+        self.report(device, mark, account, why);
+        let id = AccountRef { tid: account.tid, oid: account.oid };
+        self.voice.receipt(device, mark, Some(id), refused(why));
         true
     }
 
@@ -325,10 +339,7 @@ impl Desk<'_> {
                 self.report(device, &told, account, why);
                 self.voice.receipt(device, &told, Some(id), refused(why));
             }
-            Err(problem) => {
-                tracing::error!(%account, %problem, "an account could not be removed; the broker keeps the message");
-                return false;
-            }
+            Err(problem) => return self.not_written(device, &told, account, &problem),
         }
         true
     }
@@ -365,8 +376,8 @@ impl Desk<'_> {
                 }
             }
             Err(problem) => {
-                tracing::error!(%problem, "a device could not be stored; the broker keeps its message");
-                return false;
+                tracing::error!(%problem, "a device could not be stored");
+                return !problem.may_pass();
             }
         }
         true

@@ -53,6 +53,17 @@ pub enum VaultError {
     Interrupted { account: AccountId },
 }
 
+impl VaultError {
+    /// What a device is told whose message met this, if meeting it again would be the same.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Newer { .. } => Some("unsupported"),
+            Self::Dir(StateDirError::TooLarge { .. }) | Self::Unwritable { .. } => Some("damaged"),
+            Self::Dir(_) | Self::SetAside { .. } | Self::Interrupted { .. } => None,
+        }
+    }
+}
+
 /// A file that could not be used, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trouble {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 use support::{World, advance, id, within};
 use valetkey_agent::audit::Finding;
-use valetkey_agent::{Agent, Health, TokenFailure, Update};
+use valetkey_agent::{Agent, Health, LinkStatus, TokenFailure, Update};
 use valetkey_entra::capability::Resource;
 use valetkey_handoff::message::Outcome;
-use valetkey_tests::tenant::{ALICE, ANA, NextError, Reuse};
+use valetkey_tests::tenant::{ALICE, ANA, BOB, CAROL, NextError, Reuse};
 
 const INSIDE: &str = "VALETKEY_TEST_WITHOUT_SIGXFSZ";
 
@@ -86,6 +86,7 @@ async fn with_a_full_disk() {
     an_ended_sign_in_is_not_asked_about_all_the_time(free).await;
     a_refused_sign_in_takes_nothing_away_that_waits_for_the_disk(free).await;
     what_could_not_be_written_is_kept_by_the_broker(free).await;
+    more_than_the_broker_has_under_way_at_once_is_taken_in_when_the_disk_is_free(free).await;
 }
 
 /// Its acknowledgement would have been the end of it: no device here sends anything twice.
@@ -119,6 +120,47 @@ async fn what_could_not_be_written_is_kept_by_the_broker(free: Rlimit) {
     })
     .await;
     assert_eq!(running.agent.accounts().len(), 1);
+    running.stop().await;
+}
+
+/// A broker waits for acknowledgements before it delivers more, and delivers nothing again on the same connection.
+async fn more_than_the_broker_has_under_way_at_once_is_taken_in_when_the_disk_is_free(free: Rlimit) {
+    /// mosquitto's own limit is 20 for each client.
+    const COPIES: usize = 12;
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut devices = Vec::new();
+    for user in [ALICE, ANA, BOB] {
+        devices.push((world.pair(&running.agent, user).await, world.sign_in(user).await));
+    }
+    let mut carols = world.pair(&running.agent, CAROL).await;
+    let line = world.broker.record(&format!("valetkey/v1/{}/in/+", running.agent.id())).await.unwrap();
+
+    setrlimit(Limit::Fsize, Rlimit { current: Some(0), maximum: free.maximum }).unwrap();
+    for (device, sign_in) in &mut devices {
+        let sealed = device.hand_over(sign_in);
+        // As a companion does until it is answered.
+        for _ in 1..COPIES {
+            device.send(sealed.as_bytes());
+        }
+    }
+    within("the broker has them", async {
+        while line.messages().len() < COPIES * devices.len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let asked_again = |update: &Update| matches!(update, Update::Link(LinkStatus::Down { .. })).then_some(());
+    running.until("the broker is asked for them again", asked_again).await;
+    assert!(running.agent.accounts().is_empty());
+    setrlimit(Limit::Fsize, free).unwrap();
+
+    for (device, _) in &mut devices {
+        assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }));
+    }
+    assert_eq!(running.agent.accounts().len(), devices.len());
+    carols.hello();
+    carols.state(|state| state.answers.is_some()).await;
     running.stop().await;
 }
 

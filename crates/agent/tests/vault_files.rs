@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use support::{World, advance, id, within};
+use support::{World, advance, id, refused_because, within};
 use valetkey_agent::{AgentError, BlockedBy, Health, TokenFailure, VaultError};
 use valetkey_handoff::message::Outcome;
 use valetkey_tests::tenant::{ALICE, ANA, CAROL};
@@ -51,7 +51,9 @@ async fn a_corrupt_file_is_set_aside_a_newer_one_left_alone_and_the_rest_goes_on
     let running = world.run().await;
     let mut device = world.pair(&running.agent, CAROL).await;
     device.hand_over(&world.sign_in(CAROL).await);
-    // Messages are taken in order: with the answer, the handoff before it has been dealt with.
+    assert_eq!(refused_because(&device.receipt().await), "unsupported", "it would be no better another time");
+    device.disconnect(CAROL);
+    assert_eq!(refused_because(&device.receipt().await), "unsupported");
     device.hello();
     let state = device.state(|_| true).await;
     assert!(state.accounts.is_empty());

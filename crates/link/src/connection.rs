@@ -93,6 +93,9 @@ impl<'a> Connection<'a> {
                     if !self.send_waiting(&requests).await {
                         return End::Over;
                     }
+                    if self.shared.is_given_back() && !self.leaving {
+                        return End::Lost(Problem::GivenBack);
+                    }
                     tokio::select! {
                         biased;
                         () = self.shared.abandoned.cancelled() => return End::Over,

@@ -2,7 +2,7 @@
 //!
 //! [`Link::start`] begins a task that connects, subscribes, and connects again for as long as the link lives.
 //! What happens comes out of [`Events`]; what is to be said goes into [`Link::publish`]. An incoming message
-//! is a [`Delivery`], which the broker keeps until it is handed to [`Link::ack`].
+//! is a [`Delivery`], which the broker keeps until it is handed to [`Link::ack`]; [`Link::give_back`] has it delivered again.
 //!
 //! This crate knows topics and bytes. It may not know what a message means, who signed it, or what any topic is
 //! for. Neither side may rely on delivery alone: broker and network lose messages, so the owner sends again until

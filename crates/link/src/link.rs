@@ -1,6 +1,6 @@
 //! The handle that the owner of a connection holds, and what comes out of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,9 +33,10 @@ pub enum Event {
     Refused { topic: String, id: Option<PublishId> },
 }
 
-/// An incoming message. The broker delivers it again on a later connection until it is given to [`Link::ack`].
+/// An incoming message. The broker delivers it again on a later connection until it is given to [`Link::ack`]; on the same
+/// one it does not, and waits: [`Link::give_back`] is for what cannot be kept now.
 #[derive(Debug)]
-#[must_use = "a delivery that is not acknowledged comes again"]
+#[must_use = "a delivery that is neither acknowledged nor given back holds up those behind it"]
 pub struct Delivery {
     pub topic: String,
     pub payload: Vec<u8>,
@@ -108,6 +109,14 @@ impl Link {
         self.0.shared.acknowledge(connection, packet);
     }
 
+    /// Ends the connection, so that the broker delivers the message again on the next one, after the usual wait. It does not
+    /// deliver again on the same connection, and after some messages without an acknowledgement it delivers nothing more.
+    /// After a reconnect this does nothing: the broker has been asked again already.
+    #[allow(clippy::needless_pass_by_value, reason = "taken, so that it is not acknowledged as well")]
+    pub fn give_back(&self, delivery: Delivery) {
+        self.0.shared.give_back(delivery.connection);
+    }
+
     /// Ends a wait before the next try, when there is reason to believe that it will work now.
     pub fn retry_now(&self) {
         self.0.shared.retry.notify_one();
@@ -132,6 +141,8 @@ impl Events {
 pub(crate) struct Shared {
     queue: Mutex<Queue>,
     acks: Mutex<Vec<u16>>,
+    /// Something that came on the present connection is to be delivered again.
+    given_back: AtomicBool,
     /// The number of the present connection; acknowledgements of an earlier one are void.
     connection: AtomicU64,
     max_packet: u32,
@@ -148,6 +159,7 @@ impl Shared {
         Self {
             queue: Mutex::default(),
             acks: Mutex::default(),
+            given_back: AtomicBool::new(false),
             connection: AtomicU64::new(0),
             max_packet,
             work: Notify::new(),
@@ -179,6 +191,7 @@ impl Shared {
     pub(crate) fn begin_connection(&self) -> u64 {
         let mut acks = self.acks();
         acks.clear();
+        self.given_back.store(false, Ordering::Relaxed);
         self.queue().rewind();
         self.connection.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -191,6 +204,19 @@ impl Shared {
             acks.push(packet);
             self.work.notify_one();
         }
+    }
+
+    pub(crate) fn give_back(&self, connection: u64) {
+        // Under the same lock, for the same reason.
+        let _acks = self.acks();
+        if connection == self.connection.load(Ordering::Relaxed) {
+            self.given_back.store(true, Ordering::Relaxed);
+            self.work.notify_one();
+        }
+    }
+
+    pub(crate) fn is_given_back(&self) -> bool {
+        self.given_back.load(Ordering::Relaxed)
     }
 
     /// Hands each waiting acknowledgement to `send` until it takes no more.

@@ -35,6 +35,10 @@ pub enum Problem {
     /// The HTTP proxy cannot be reached, refused, or is of a kind that cannot carry MQTT.
     #[error("the proxy did not connect us")]
     Proxy,
+    /// This side ended the connection, so that the broker delivers again what could not be kept; see
+    /// [`crate::Link::give_back`].
+    #[error("a message could not be stored here, and the broker is asked for it again")]
+    GivenBack,
 }
 
 /// The broker's word for not letting us in.
@@ -61,7 +65,7 @@ pub enum Refusal {
 
 impl Problem {
     /// Every one there is, for whoever has only its words.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unreachable,
         Self::NameNotFound,
         Self::Refused(Refusal::BadCredentials),
@@ -78,6 +82,7 @@ impl Problem {
         Self::ClosedByBroker,
         Self::Stalled,
         Self::Proxy,
+        Self::GivenBack,
     ];
 }
 

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use common::{
     BOTH, broker_of_ana, connect, down, message, persistent_broker, published, settings, subscribed, up, wait,
 };
-use valetkey_link::{Event, Link, Password, Retain, Version};
+use valetkey_link::{Event, Link, Password, Problem, Retain, Version};
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::fault_proxy::FaultProxy;
 
@@ -131,6 +132,39 @@ async fn what_was_not_acknowledged_comes_again_and_what_was_does_not() {
         assert_eq!(third.payload, b"third", "{version:?}: nothing comes a third time");
         link.ack(third);
         link.stop().await;
+    }
+}
+
+/// Without that a broker delivers nothing more once so many wait for an acknowledgement.
+#[tokio::test]
+async fn what_is_given_back_comes_again_with_everything_behind_it() {
+    /// More than mosquitto has under way with one client.
+    const MANY: usize = 30;
+    let broker = plain_broker().await;
+    for version in BOTH {
+        let mut listening = subscribed(&broker, "listener", "to/you");
+        listening.version = version;
+        let (link, mut events) = connect(listening).await;
+        let (speaker, mut acknowledged) = connect(settings(&broker, "speaker")).await;
+        let mut last = speaker.publish("to/you", 0.to_string(), Retain::No).unwrap();
+        for number in 1..MANY {
+            last = speaker.publish("to/you", number.to_string(), Retain::No).unwrap();
+        }
+        published(&mut acknowledged, last).await;
+
+        let first = message(&mut events).await;
+        assert_eq!(first.payload, b"0");
+        link.give_back(first);
+        assert_eq!(down(&mut events).await, Problem::GivenBack, "{version:?}");
+
+        let mut again = HashSet::new();
+        while again.len() < MANY {
+            let delivery = message(&mut events).await;
+            again.insert(delivery.payload.clone());
+            link.ack(delivery);
+        }
+        link.stop().await;
+        speaker.stop().await;
     }
 }
 

@@ -97,6 +97,9 @@ fn not_reached(problem: &str, own: bool) -> Finding {
     let text = format!("The agent is not connected: {problem}.");
     let known = Problem::ALL.into_iter().find(|known| known.to_string() == problem);
     let action = match known {
+        Some(Problem::GivenBack) => {
+            "See to what cannot be written: `valetkey-agent status` names it. The message is asked for again by itself."
+        }
         _ if own => "Look into its log: RUST_LOG=debug valetkey-agent serve. It is started again by itself.",
         Some(Problem::Unreachable | Problem::Stalled) => {
             "Check that the broker runs and that a firewall lets this machine through to its port."
