@@ -96,30 +96,62 @@ pub(crate) fn account_file(
 
     Ok(AccountFile {
         facts: Facts {
-            format: FORMAT,
-            account,
             username: body.account.username.clone(),
             name: body.account.name.clone(),
-            expected_email: terms.email.clone(),
-            admitted: admitted.tenant,
-            authority: admitted.for_account(&account),
-            client_id: body.client_id.clone(),
             resources: capability::resources(&capabilities).iter().map(|r| r.id().to_owned()).collect(),
             capabilities: capabilities.iter().map(|c| c.id().to_owned()).collect(),
             scopes: body.scopes.clone(),
-            device: device.clone(),
-            seen: [].into(),
             expires_at: body.expires_at,
-            refresh_at: now,
-            condition: Condition::untried(now),
-            stored_at: now,
-            refreshed_at: None,
-            removed_at: None,
-            previous_refresh_token: None,
-            replaced: None,
+            ..facts(account, &admitted, device, terms, now)
         },
         cache,
     })
+}
+
+/// The file of an account that is not there, for a device that takes back what may not have come yet. `None`: nothing of it
+/// would be taken in anyway.
+pub(crate) fn nothing_of(
+    account: &AccountId,
+    device: &Thumbprint,
+    terms: &Terms,
+    now: Timestamp,
+) -> Option<AccountFile> {
+    let admitted = authority(terms).filter(|admitted| admitted.permits(account.tid))?;
+    let facts = Facts { removed_at: Some(now), ..facts(*account, &admitted, device, terms, now) };
+    Some(AccountFile { facts, cache: MsalCache::default() })
+}
+
+/// What the invite says of an account.
+fn facts(
+    account: AccountId,
+    admitted: &Authority,
+    device: &Thumbprint,
+    terms: &Terms,
+    now: Timestamp,
+) -> Facts {
+    Facts {
+        format: FORMAT,
+        account,
+        username: String::new(),
+        name: None,
+        expected_email: terms.email.clone(),
+        admitted: admitted.tenant,
+        authority: admitted.for_account(&account),
+        client_id: terms.client_id.clone(),
+        resources: Vec::new(),
+        capabilities: Vec::new(),
+        scopes: Vec::new(),
+        device: device.clone(),
+        seen: [].into(),
+        expires_at: now,
+        refresh_at: now,
+        condition: Condition::untried(now),
+        stored_at: now,
+        refreshed_at: None,
+        removed_at: None,
+        previous_refresh_token: None,
+        replaced: None,
+    }
 }
 
 /// What nobody here reads is not kept for a device: it could be our own member, or fill the file. No MSAL needs it: what one

@@ -1,6 +1,8 @@
 //! What happens to an account's file when a sign-in arrives, when a refresh works and when it fails. Pure: a file and an
 //! event in, a file and what is to be told out.
 
+mod disconnect;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use valetkey_entra::account::AccountId;
@@ -14,6 +16,12 @@ use valetkey_handoff::{Digest, Judgement, Thumbprint, judge};
 use crate::account_file::{AccountFile, Facts, Seen, Verdict};
 use crate::health::{Condition, Health, HealthChange, Outcome};
 use crate::schedule;
+pub(crate) use disconnect::{Disconnect, MAX_UNKNOWN, disconnect, is_only_noted};
+
+/// Why a message about an account is not taken, as it travels.
+pub(crate) const CONFLICT: &str = "generation-conflict";
+pub(crate) const OLDER: &str = "older";
+pub(crate) const NOT_YOURS: &str = "not-yours";
 
 /// A message about an account, by what decides whether it is current.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The agent at work: it listens to the broker, does what verified messages ask, and tells the devices what they need to
 //! know. Every answer goes out after the disk has what it says.
 
+mod handoffs;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,23 +11,18 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use valetkey_entra::account::AccountId;
-use valetkey_handoff::message::{AccountRef, CacheUpdated, Enrolled, Outcome, Receipt};
-use valetkey_handoff::{Digest, InviteId, Judgement, Presence, Thumbprint};
+use valetkey_handoff::message::{Enrolled, Receipt};
+use valetkey_handoff::{Digest, InviteId, Presence, Thumbprint};
 use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError, try_once};
 
 use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
-use crate::audit::{Event as Audited, short};
+use crate::audit::Event as Audited;
 use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
-use crate::intake::{self, Unfit};
-use crate::progress::{self, Mark};
 use crate::registry::{BrokerAccounts, Device, Enrolment, EnrolmentRefused};
 use crate::status::LinkStatus;
-use crate::tell::{Voice, outcome, refused};
-use crate::unproven;
-use crate::vault::{Change, VaultError};
+use crate::tell::{Voice, refused};
 
 impl Agent {
     /// Listens, refreshes and tells until `stop` is cancelled; then ends in order: a refresh that has begun is saved.
@@ -80,16 +77,6 @@ impl Shared {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = status.clone();
         self.announcer.tell(Update::Link(status));
     }
-}
-
-/// What a message about an account came to.
-enum Stored {
-    /// It is in the vault and waits for its first refresh.
-    Arrived,
-    /// It was there already, with this verdict.
-    Again(Verdict),
-    Refused(&'static str),
-    Done,
 }
 
 /// One run of an agent.
@@ -234,116 +221,6 @@ impl Desk<'_> {
         }
     }
 
-    /// Has a handoff on disk, then tries it. `false`: it could not be written now, and the broker shall bring it again.
-    async fn take_in(&self, device: &Device, mark: Mark, body: &CacheUpdated, now: Timestamp) -> bool {
-        let account = AccountId { tid: body.account.id.tid, oid: body.account.id.oid };
-        let fit = if unproven::may_name(&device.id(), &account, &self.shared.vault.all()) {
-            intake::account_file(body, &device.id(), &device.terms, now)
-        } else {
-            Err(Unfit::TooManyAccounts)
-        };
-        let vault = Arc::clone(&self.shared.vault);
-        let told = mark.clone();
-        let stored = tokio::task::spawn_blocking(move || {
-            vault.change(&account, now, |current| match progress::judge_mark(current.as_ref(), &mark) {
-                Judgement::SameAgain => {
-                    let seen = current.and_then(|mut file| file.facts.seen.remove(&mark.device));
-                    Change::Leave((Stored::Again(seen.map_or(Verdict::Pending, |seen| seen.verdict)), None))
-                }
-                Judgement::Conflict => Change::Leave((Stored::Refused(CONFLICT), None)),
-                Judgement::Older => Change::Leave((Stored::Refused(OLDER), None)),
-                Judgement::Accept => match fit {
-                    Err(unfit) => Change::Leave((Stored::Refused(unfit.code()), None)),
-                    Ok(file) => {
-                        let (file, news) = progress::arrive(current, file, &mark, now);
-                        Change::Write(Box::new(file), (Stored::Arrived, news.change))
-                    }
-                },
-            })
-        })
-        .await
-        .unwrap_or(Err(VaultError::Interrupted { account }));
-        let id = Some(body.account.id);
-        match stored {
-            Ok((Stored::Arrived, change)) => {
-                self.shared.audit.record(Audited::HandoffAccepted {
-                    account,
-                    username: short(&body.account.username),
-                    device: device.id(),
-                    generation: told.generation,
-                });
-                self.shared.announcer.tell(Update::Stored { account });
-                if let Some(change) = change {
-                    self.shared.announcer.tell(Update::HealthChanged(change));
-                }
-                self.shared.tokens.prove_new(account);
-            }
-            Ok((Stored::Again(verdict), _)) => match outcome(&verdict) {
-                Some(outcome) => self.voice.receipt(device, &told, id, outcome),
-                None => self.shared.tokens.prove(account),
-            },
-            Ok((Stored::Refused(why), _)) => {
-                self.report(device, &told, account, why);
-                self.voice.receipt(device, &told, id, refused(why));
-            }
-            Ok((Stored::Done, _)) => self.voice.receipt(device, &told, id, Outcome::Done),
-            Err(problem) => return self.not_written(device, &told, account, &problem),
-        }
-        true
-    }
-
-    /// Whether the broker need not bring a message again that could not be written: where it never can be, its device is told.
-    fn not_written(&self, device: &Device, mark: &Mark, account: AccountId, problem: &VaultError) -> bool {
-        let Some(why) = problem.refusal() else {
-            tracing::error!(%account, %problem, "a message could not be stored; the broker is asked for it again");
-            return false;
-        };
-        tracing::error!(%account, %problem, "a message can never be stored");
-        self.report(device, mark, account, why);
-        let id = AccountRef { tid: account.tid, oid: account.oid };
-        self.voice.receipt(device, mark, Some(id), refused(why));
-        true
-    }
-
-    async fn disconnect(&self, device: &Device, mark: Mark, id: AccountRef, now: Timestamp) -> bool {
-        let account = AccountId { tid: id.tid, oid: id.oid };
-        let vault = Arc::clone(&self.shared.vault);
-        let told = mark.clone();
-        let removed = tokio::task::spawn_blocking(move || {
-            vault.change(&account, now, |current| {
-                let Some(file) = current else { return Change::Leave(Stored::Done) };
-                match progress::judge_mark(Some(&file), &mark) {
-                    // Only a device that brought the account may take it away.
-                    _ if !file.facts.brought_by(&mark.device) => Change::Leave(Stored::Refused(NOT_YOURS)),
-                    Judgement::SameAgain => Change::Leave(Stored::Again(Verdict::Done)),
-                    Judgement::Conflict => Change::Leave(Stored::Refused(CONFLICT)),
-                    Judgement::Older => Change::Leave(Stored::Refused(OLDER)),
-                    Judgement::Accept => {
-                        Change::Write(Box::new(progress::remove(file, Some(&mark), now)), Stored::Arrived)
-                    }
-                }
-            })
-        })
-        .await
-        .unwrap_or(Err(VaultError::Interrupted { account }));
-        match removed {
-            Ok(Stored::Arrived) => {
-                self.shared.tokens.forget(&account);
-                let by = Some(device.id());
-                self.shared.audit.record(Audited::AccountRemoved { account, device: by });
-                self.voice.receipt(device, &told, Some(id), Outcome::Done);
-                self.shared.announcer.tell(Update::Removed { account });
-            }
-            Ok(Stored::Again(_) | Stored::Done) => self.voice.receipt(device, &told, Some(id), Outcome::Done),
-            Ok(Stored::Refused(why)) => {
-                self.report(device, &told, account, why);
-                self.voice.receipt(device, &told, Some(id), refused(why));
-            }
-            Err(problem) => return self.not_written(device, &told, account, &problem),
-        }
-        true
-    }
-
     async fn enrol(&self, invite: &InviteId, asked: valetkey_handoff::Enrolment, now: Timestamp) -> bool {
         let keys = asked.device.clone();
         let enrolment = self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now);
@@ -405,29 +282,7 @@ impl Desk<'_> {
         self.shared.announcer.tell(Update::MessageRefused { reason: refused.to_string() });
     }
 
-    /// A known device sent something that is not taken.
-    fn report(&self, device: &Device, mark: &Mark, account: AccountId, why: &'static str) {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        let device = device.id();
-        self.shared.audit.record(Audited::HandoffRefused {
-            account,
-            device: device.clone(),
-            generation: mark.generation,
-            reason: why.to_owned(),
-        });
-        if why == CONFLICT {
-            tracing::error!(%device, generation = mark.generation, reason = why, "a sign-in was refused: two with one number");
-        } else {
-            tracing::warn!(%device, generation = mark.generation, reason = why, "a sign-in was refused");
-        }
-        self.shared.announcer.tell(Update::MessageRefused { reason: why.to_owned() });
-    }
-
     fn heard(&self, device: &Device, now: Timestamp) {
         self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(device.id(), now);
     }
 }
-
-const CONFLICT: &str = "generation-conflict";
-const OLDER: &str = "older";
-const NOT_YOURS: &str = "not-yours";

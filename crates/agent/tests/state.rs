@@ -3,10 +3,10 @@
 
 mod support;
 
-use support::{World, advance, id, refresh_error, refused_because};
+use support::{Device, World, advance, id, reference, refresh_error, refused_because};
 use valetkey_agent::{TokenFailure, Update};
 use valetkey_handoff::ToDevice;
-use valetkey_handoff::message::{Health as WireHealth, Outcome};
+use valetkey_handoff::message::{AccountDisconnect, AccountRef, Health as WireHealth, Outcome};
 use valetkey_tests::tenant::{ALICE, BOB, NextError};
 
 /// Shows of J5 that nothing is said of a sign-in that has no verdict yet: a companion takes the state for a lost receipt.
@@ -112,6 +112,120 @@ async fn a_disconnect_is_done_once_and_stays_done_over_replays() {
     running.stop().await;
 }
 
+/// Microsoft does not answer until further notice.
+async fn no_refresh_is_answered(world: &World) {
+    let busy =
+        NextError { status: Some(503), error: Some("temporarily_unavailable"), ..NextError::default() };
+    world.tenant.next_error(&refresh_error(1000, &busy)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_takes_back_its_own_sign_in_that_is_still_tried() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let sign_in = world.sign_in(ALICE).await;
+    no_refresh_is_answered(&world).await;
+    let handed_over = device.hand_over(&sign_in);
+    running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+
+    device.disconnect(ALICE);
+
+    assert_eq!(device.receipt().await.outcome, Outcome::Done);
+    assert!(running.agent.accounts().is_empty());
+    assert_eq!(world.json(ALICE)["RefreshToken"], serde_json::json!({}));
+    device.send(handed_over.as_bytes());
+    assert_eq!(refused_because(&device.receipt().await), "older");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_takes_back_its_sign_in_leaves_the_one_of_another_as_it_was() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut first = world.connect(&running.agent, ALICE).await;
+    let mut second = world.pair(&running.agent, ALICE).await;
+    let sign_in = world.sign_in(ALICE).await;
+    let before = world.json(ALICE)["RefreshToken"].clone();
+    no_refresh_is_answered(&world).await;
+    second.hand_over(&sign_in);
+    running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+
+    second.disconnect(ALICE);
+
+    assert_eq!(second.receipt().await.outcome, Outcome::Done);
+    assert!(world.json(ALICE)["RefreshToken"] == before, "another sign-in's tokens");
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    first.hello();
+    let state = first.state(|state| state.answers.is_some()).await;
+    assert_eq!(state.accounts.len(), 1);
+    second.disconnect(ALICE);
+    assert_eq!(refused_because(&second.receipt().await), "not-yours");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_comes_after_the_disconnect_that_was_to_end_it_is_not_taken() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let late = device.seal_as(1, &world.sign_in(ALICE).await.into());
+    device.generation = 1;
+
+    let disconnect = device.disconnect(ALICE);
+    assert_eq!(device.receipt().await.outcome, Outcome::Done);
+    device.send(disconnect.as_bytes());
+    assert_eq!(device.receipt().await.outcome, Outcome::Done);
+
+    device.send(late.as_bytes());
+    assert_eq!(refused_because(&device.receipt().await), "older");
+    assert!(running.agent.accounts().is_empty());
+    device.hand_over(&world.sign_in(ALICE).await);
+    assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "a new one is welcome");
+
+    // Nor where the account is there by another device, which keeps it.
+    let mut second = world.pair(&running.agent, ALICE).await;
+    let late = second.seal_as(1, &world.sign_in(ALICE).await.into());
+    second.generation = 1;
+    let disconnect = second.disconnect(ALICE);
+    assert_eq!(refused_because(&second.receipt().await), "not-yours");
+    second.send(disconnect.as_bytes());
+    assert_eq!(refused_because(&second.receipt().await), "not-yours");
+    second.send(late.as_bytes());
+    assert_eq!(refused_because(&second.receipt().await), "older");
+    assert_eq!(running.agent.accounts().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_cannot_fill_the_disk_with_accounts_that_it_says_are_gone() {
+    const MOST: u128 = 16;
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let end = async |device: &mut Device, number: u128| {
+        let account = AccountRef { oid: uuid::Uuid::from_u128(number), ..reference(ALICE) };
+        device.generation += 1;
+        device.send_as(device.generation, &AccountDisconnect { account }.into());
+        device.receipt().await
+    };
+    for number in 1..=MOST {
+        assert_eq!(end(&mut device, number).await.outcome, Outcome::Done);
+    }
+    running.stop().await;
+
+    let running = world.run().await;
+    assert_eq!(refused_because(&end(&mut device, MOST + 1).await), "not-yours");
+    assert_eq!(
+        end(&mut device, MOST).await.outcome,
+        Outcome::Done,
+        "one that is noted already costs nothing"
+    );
+    let files = u128::try_from(running.agent.state_dir().vault().list().unwrap().len()).unwrap();
+    assert_eq!(files, MOST);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn hello_is_answered_with_the_state_and_a_heartbeat_comes_unasked() {
     let world = World::new().await;
@@ -127,6 +241,6 @@ async fn hello_is_answered_with_the_state_and_a_heartbeat_comes_unasked() {
     advance(std::time::Duration::from_secs(4 * 3600 + 1)).await;
     let four_hours = jiff::SignedDuration::from_hours(4);
     let heartbeat = device.state(|state| state.at.duration_since(said_at) >= four_hours).await;
-    assert_eq!(heartbeat.accounts[0].account, support::reference(ALICE));
+    assert_eq!(heartbeat.accounts[0].account, reference(ALICE));
     running.stop().await;
 }

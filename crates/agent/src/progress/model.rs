@@ -189,12 +189,24 @@ impl World {
             Op::Handoff { message, lies } => self.hand_off(&message, lies, now)?,
             Op::Disconnect(message) => {
                 let mark = message.mark();
-                if let Some(file) = &before
-                    && file.facts.brought_by(&mark.device)
-                    && judge_mark(before.as_ref(), &mark) == Judgement::Accept
-                {
-                    self.removed(account, remove(file.clone(), Some(&mark), now));
+                let nothing = || intake::nothing_of(&id(account), &mark.device, &terms(), now).unwrap();
+                match disconnect(before.clone().unwrap_or_else(nothing), &mark, now) {
+                    Disconnect::Removed(file) => self.removed(account, *file),
+                    Disconnect::Withdrawn(file, news) => {
+                        self.news(&news)?;
+                        self.accounts[account].file = Some(*file);
+                    }
+                    Disconnect::Noted(file) | Disconnect::NotYours(file) => {
+                        self.accounts[account].file = Some(*file);
+                    }
+                    Disconnect::Again | Disconnect::Refused(_) => {}
                 }
+                let after = self.accounts[account].file.as_ref();
+                prop_assert_ne!(
+                    judge_mark(after, &mark),
+                    Judgement::Accept,
+                    "an older one could come after it"
+                );
             }
             Op::RemovedByOperator { .. } => {
                 if let Some(file) = before.clone() {
