@@ -128,6 +128,12 @@ impl Facts {
         self.is_proven() || (self.removed_at.is_none() && self.replaced.is_some())
     }
 
+    /// Those of the sign-in that programs are served by: the one that has worked, until the one that was stored in its place
+    /// has.
+    pub(crate) fn serving(&self) -> &Self {
+        self.replaced.as_ref().map_or(self, |before| &before.facts)
+    }
+
     /// Whether a sign-in of this device has worked for this account.
     pub fn brought_by(&self, device: &Thumbprint) -> bool {
         let worked = |seen: &Seen| seen.brought || matches!(seen.verdict, Verdict::Stored { .. });

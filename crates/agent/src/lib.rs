@@ -9,6 +9,7 @@
 
 mod account_file;
 mod agent;
+mod arrivals;
 pub mod at_rest;
 pub mod audit;
 mod evidence;

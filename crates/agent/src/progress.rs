@@ -64,6 +64,21 @@ pub(crate) fn judge_mark(current: Option<&AccountFile>, mark: &Mark) -> Judgemen
     judge(seen.map(|seen| (seen.generation, seen.digest)), (mark.generation, mark.digest))
 }
 
+/// Two devices' sign-ins for one account are tried one after the other, or one would be lost that may be the right one. Long
+/// enough for Microsoft's answer; where that does not come, the next one must not wait for it.
+const TRIED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
+/// Whether a sign-in has to wait, because another device's is being tried.
+pub(crate) fn must_wait(current: Option<&AccountFile>, mark: &Mark, now: Timestamp) -> bool {
+    let Some(AccountFile { facts, .. }) = current else { return false };
+    let others = facts.seen.get(&facts.device).filter(|_| facts.device != mark.device);
+    let since = now.duration_since(facts.stored_at);
+    others.is_some_and(|seen| seen.verdict == Verdict::Pending)
+        && facts.removed_at.is_none()
+        && since >= SignedDuration::ZERO
+        && since < TRIED_WITHIN
+}
+
 /// Puts an accepted sign-in in the place of what was there. One that has worked is kept inside until the new one has, however
 /// it is now: whoever can name an account must not be able to end its sign-in.
 pub(crate) fn arrive(

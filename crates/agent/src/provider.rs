@@ -123,8 +123,9 @@ impl Tokens {
             return Ok(held);
         }
         let result = match self.0.may_try(account) {
-            Ok(()) => self.start(*account, Wanted { resource, how }).await,
-            Err(failure) => Err(failure),
+            Err(failure) if facts.replaced.is_none() => Err(failure),
+            // What is in store of the sign-in before need not be asked for.
+            _ => self.start(*account, Wanted { resource, how }).await,
         };
         match (result, fallback) {
             // A hiccup takes nothing away that still works.
@@ -228,7 +229,7 @@ impl Tokens {
 }
 
 /// The checks that need neither the disk nor the network.
-fn may_serve(facts: &Facts, resource: Resource) -> Result<(), TokenFailure> {
+pub(crate) fn may_serve(facts: &Facts, resource: Resource) -> Result<(), TokenFailure> {
     let condition = &facts.condition;
     let reason = || condition.reason.clone().unwrap_or_default();
     match condition.health {
@@ -241,7 +242,9 @@ fn may_serve(facts: &Facts, resource: Resource) -> Result<(), TokenFailure> {
         }
         Health::Connected | Health::Retrying => {}
     }
-    if facts.resources.iter().any(|covered| covered == resource.id()) {
+    // What a new sign-in leaves out is served until it has worked; what it alone covers, once it has.
+    let mut covered = facts.serving().resources.iter().chain(&facts.resources);
+    if covered.any(|covered| covered == resource.id()) {
         Ok(())
     } else {
         Err(TokenFailure::NotCovered { resource })
@@ -268,44 +271,67 @@ impl Inner {
         if !blocked_but_due {
             may_serve(&facts, wanted.resource)?;
         }
+        if let Some(token) = self.at_hand(account, wanted, &facts, now).await {
+            return Ok(token);
+        }
         self.may_try(&account)?;
         if let Some(failure) = self.denied(&account, wanted, now) {
             return Err(failure);
         }
-        let proven = facts.is_proven();
-        let first = Wanted { resource: primary(&facts), how: How::Newer };
-        if !proven && (wanted.resource != first.resource || matches!(wanted.how, How::Claims(_))) {
-            // Before anything is asked for with a new sign-in, it is known whose it is and that it works.
-            self.refresh(account, first.resource, None).await?;
-        }
-        let held = self.held(&account, wanted.resource).filter(|_| proven);
-        match (&wanted.how, held) {
-            // Somebody was before us.
-            (How::Any, Some(held)) if self.clock.left(&held.ends) > schedule::SKEW.unsigned_abs() => {
-                return Ok(held);
-            }
-            (How::Newer, Some(held)) if !self.clock.has_come(&held.refresh_at) && !set_back(&facts, now) => {
-                return Ok(held);
-            }
-            (How::Any, None) if proven && !set_back(&facts, now) => {
-                if let Some(stored) = self.load(account, wanted.resource).await {
-                    return Ok(stored);
-                }
-            }
-            _ => {}
-        }
+        let first = primary(&facts);
         let claims = match &wanted.how {
             How::Claims(claims) => Some(claims.as_str()),
             How::Any | How::Newer => None,
         };
-        let result = self.refresh(account, wanted.resource, claims).await;
+        let mut result = self.refresh(account, wanted.resource, claims).await;
+        if wanted.how == How::Any
+            && wanted.resource == first
+            && result.as_ref().is_err_and(|failure| !failure.is_retryable())
+            && self.may_try(&account).is_ok()
+            && let Some(before) = self.vault.facts(&account)
+            && before.is_proven()
+            && may_serve(&before, wanted.resource).is_ok()
+        {
+            // That was a new sign-in that never worked. The one before it goes on.
+            result = match self.at_hand(account, wanted, &before, now).await {
+                Some(token) => Ok(token),
+                None => self.refresh(account, wanted.resource, None).await,
+            };
+        }
         match result {
-            Err(failure)
-                if !failure.is_retryable() && (claims.is_some() || wanted.resource != first.resource) =>
-            {
-                Err(self.denied_or_over(account, first.resource, wanted, failure).await)
+            Err(failure) if !failure.is_retryable() && (claims.is_some() || wanted.resource != first) => {
+                Err(self.denied_or_over(account, first, wanted, failure).await)
             }
             result => result,
+        }
+    }
+
+    /// The token that needs no asking: one in memory, or in store after a restart. While a new sign-in is tried, that of the
+    /// one before it.
+    async fn at_hand(
+        self: &Arc<Self>,
+        account: AccountId,
+        wanted: &Wanted,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Option<AccessToken> {
+        let serving = facts.serving();
+        let well = facts.replaced.is_none()
+            || matches!(serving.condition.health, Health::Connected | Health::Retrying);
+        if !serving.is_proven() || !well {
+            return None;
+        }
+        match (&wanted.how, self.held(&account, wanted.resource)) {
+            // Somebody was before us.
+            (How::Any, Some(held)) => {
+                (self.clock.left(&held.ends) > schedule::SKEW.unsigned_abs()).then_some(held)
+            }
+            (How::Newer, Some(held)) => {
+                let early = !self.clock.has_come(&held.refresh_at) && !set_back(serving, now);
+                (early && facts.is_proven()).then_some(held)
+            }
+            (How::Any, None) if !set_back(serving, now) => self.load(account, wanted.resource).await,
+            _ => None,
         }
     }
 
@@ -335,7 +361,10 @@ impl Inner {
 
     /// After a restart, a stored token that is not due yet is as good as a new one.
     async fn load(self: &Arc<Self>, account: AccountId, resource: Resource) -> Option<AccessToken> {
-        let file = self.read(account).await.ok()??;
+        let mut file = self.read(account).await.ok()??;
+        if let Some(before) = file.facts.replaced.take() {
+            file = *before;
+        }
         let stored = file.cache.access_token(resource, &file.facts.authority.cloud)?;
         let refresh_at = stored.refresh_at.unwrap_or(stored.expires_at - schedule::SKEW * 2);
         if self.clock.now() >= refresh_at.min(stored.expires_at - schedule::SKEW) {

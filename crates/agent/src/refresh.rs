@@ -10,6 +10,7 @@ mod request;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::Resource;
@@ -18,11 +19,11 @@ use valetkey_entra::refusal::Reason;
 use valetkey_entra::secret::Secret;
 use valetkey_entra::token_endpoint::{TokenEndpoint, TokenResponse};
 
-use crate::account_file::AccountFile;
+use crate::account_file::{AccountFile, Facts};
 use crate::audit::Event;
 use crate::health::{BlockedBy, Outcome, Update};
 use crate::progress::{self, Misfit, News};
-use crate::provider::{Inner, primary};
+use crate::provider::{Inner, may_serve, primary};
 use crate::schedule;
 use crate::token::{AccessToken, TokenFailure};
 use crate::vault::{Change, VaultError};
@@ -53,6 +54,13 @@ impl Inner {
             let file = self.read(account).await?.ok_or_else(TokenFailure::never_connected)?;
             let request = Request::of(&file, resource)?;
             let own = claims.is_none() && resource == primary(&file.facts);
+            if !own && !file.facts.is_proven() {
+                self.prove_first(&file.facts).await?;
+                if let Some(facts) = self.vault.facts(&account) {
+                    may_serve(&facts, resource)?;
+                }
+                continue;
+            }
             let presented = match next_try(
                 &request.refresh_token,
                 file.facts.previous_refresh_token.as_ref(),
@@ -100,6 +108,16 @@ impl Inner {
             }
         }
         Err(self.back_off(&account, "overtaken", None))
+    }
+
+    /// Before anything is asked for with a new sign-in, it is known whose it is and that it works. If it never will, the one
+    /// before it goes on.
+    fn prove_first<'a>(self: &'a Arc<Self>, facts: &'a Facts) -> BoxFuture<'a, Result<(), TokenFailure>> {
+        Box::pin(async move {
+            let proved = self.refresh(facts.account, primary(facts), None).await;
+            let goes_on = || self.vault.facts(&facts.account).is_some_and(|facts| facts.is_proven());
+            proved.map(drop).or_else(|failure| if goes_on() { Ok(()) } else { Err(failure) })
+        })
     }
 
     /// Saves what could not be saved before. What it says of one caller's request is nothing to the next.

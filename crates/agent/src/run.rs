@@ -4,7 +4,7 @@
 mod handoffs;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, Se
 
 use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
+use crate::arrivals::Arrivals;
 use crate::audit::Event as Audited;
 use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
@@ -38,8 +39,13 @@ impl Agent {
         let mut updates = self.updates();
         let (link, mut events) = Link::start(self.with_topics(settings))?;
         self.0.set_link(LinkStatus::Connecting);
-        let desk =
-            Desk { shared: &self.0, voice: Voice { shared: &self.0, link: &link }, accounts: &*accounts };
+        let arrivals = Mutex::default();
+        let desk = Desk {
+            shared: &self.0,
+            voice: Voice { shared: &self.0, link: &link },
+            accounts: &*accounts,
+            arrivals: &arrivals,
+        };
         desk.begin().await;
         tokio::select! {
             () = self.0.tokens.keep_fresh(&stop) => {}
@@ -85,6 +91,7 @@ struct Desk<'a> {
     shared: &'a Shared,
     voice: Voice<'a>,
     accounts: &'a dyn BrokerAccounts,
+    arrivals: &'a Mutex<Arrivals>,
 }
 
 impl Desk<'_> {
@@ -133,7 +140,12 @@ impl Desk<'_> {
                     Some(_) => {}
                 },
                 update = updates.recv() => match update {
-                    Ok(update) => self.voice.pass_on(&update),
+                    Ok(update) => {
+                        if let Update::Settled(settled) = &update {
+                            self.settled(settled);
+                        }
+                        self.voice.pass_on(&update);
+                    }
                     Err(RecvError::Lagged(_)) => self.voice.tell_all(),
                     Err(RecvError::Closed) => return,
                 },

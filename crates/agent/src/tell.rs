@@ -153,7 +153,8 @@ fn account_state(facts: &Facts, device: &Thumbprint) -> Option<AccountState> {
         claims: condition.claims.clone(),
         generation: seen.settled(),
         checked_at: facts.refreshed_at,
-        capabilities: facts.capabilities.clone(),
+        // What people read does not change on a device's word.
+        capabilities: facts.serving().capabilities.clone(),
     })
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::Value;
 use support::{Device, World, advance, id, refresh_error, refused_because};
 use valetkey_agent::{AgentError, Health, InviteRequest, MAX_EXPIRY, Update};
+use valetkey_entra::capability::Resource;
 use valetkey_handoff::message::{CacheUpdated, Outcome};
 use valetkey_handoff::{Keys, Terms, ToAgent, ToDevice};
 use valetkey_tests::tenant::{ALICE, BOB, CAROL, GraphMode, NextError};
@@ -361,6 +362,109 @@ async fn naming_somebody_elses_account_lets_a_device_neither_hear_of_it_nor_remo
     alices.state(|state| state.accounts.len() == 1 && state.accounts[0].generation == 2).await;
     alices.disconnect(ALICE);
     assert_eq!(alices.receipt().await.outcome, Outcome::Done);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn while_a_new_sign_in_is_tried_programs_are_served_by_the_one_before_it_also_after_a_restart() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let mut body = bobs_tokens_as_alices(&world).await;
+    body.capabilities = vec!["imap".to_owned()];
+    let busy =
+        NextError { status: Some(503), error: Some("temporarily_unavailable"), ..NextError::default() };
+    world.tenant.next_error(&refresh_error(1000, &busy)).await.unwrap();
+
+    bobs.hand_over(&body);
+    running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+    let running = world.run().await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_waits_for_a_new_sign_in_that_fails_gets_its_token_with_the_one_before() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let _alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let body = bobs_tokens_as_alices(&world).await;
+    let tokens = running.agent.tokens();
+
+    bobs.hand_over(&body);
+    // Never asked for before, so that there is none at hand.
+    tokens.token(&id(ALICE), Resource::Outlook, None).await.unwrap();
+
+    refused_because(&bobs.receipt().await);
+    tokens.token(&id(ALICE), Resource::Outlook, None).await.unwrap();
+    running.stop().await;
+}
+
+/// Shows of H7 that the good cache survives, and goes on, however many others come.
+#[tokio::test]
+async fn of_sign_ins_that_do_not_work_few_are_tried_and_the_others_in_their_turn() {
+    const MANY: u64 = 12;
+    const TRIED: usize = 4;
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut alices = world.connect(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let body: ToAgent = bobs_tokens_as_alices(&world).await.into();
+    let device = bobs.keys.thumbprint();
+    let accepted = || {
+        let lines = running.agent.audit_lines(usize::MAX).unwrap();
+        let of_bobs = |line: &&String| line.contains("handoff_accepted") && line.contains(device.as_str());
+        lines.iter().filter(of_bobs).count()
+    };
+    let sealed: Vec<_> = (1..=MANY).map(|generation| bobs.seal_as(generation, &body)).collect();
+
+    for one in &sealed {
+        bobs.send(one.as_bytes());
+    }
+    while bobs.receipt().await.of != sealed[TRIED - 1].jti {}
+
+    assert_eq!(accepted(), TRIED);
+    alices.hand_over(&world.sign_in(ALICE).await);
+    assert!(matches!(alices.receipt().await.outcome, Outcome::Stored { .. }), "nobody else is held up");
+    // As a companion does until it is answered.
+    bobs.send(sealed[TRIED].as_bytes());
+    bobs.all_so_far().await;
+    assert_eq!(accepted(), TRIED);
+    advance(std::time::Duration::from_secs(61)).await;
+    bobs.send(sealed[TRIED].as_bytes());
+    let receipt = bobs.receipt().await;
+    assert_eq!(receipt.of, sealed[TRIED].jti);
+    refused_because(&receipt);
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_tried_is_not_lost_to_one_that_another_device_brings_meanwhile() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut alices = world.pair(&running.agent, ALICE).await;
+    let mut bobs = world.pair(&running.agent, BOB).await;
+    let (genuine, bogus) = (world.sign_in(ALICE).await, bobs_tokens_as_alices(&world).await);
+    let busy =
+        NextError { status: Some(503), error: Some("temporarily_unavailable"), ..NextError::default() };
+    world.tenant.next_error(&refresh_error(1, &busy)).await.unwrap();
+    alices.hand_over(&genuine);
+    running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+
+    let sealed = bobs.hand_over(&bogus);
+    bobs.all_so_far().await;
+    advance(std::time::Duration::from_secs(60)).await;
+
+    assert!(matches!(alices.receipt().await.outcome, Outcome::Stored { .. }));
+    bobs.send(sealed.as_bytes());
+    refused_because(&bobs.receipt().await);
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
     running.stop().await;
 }
 

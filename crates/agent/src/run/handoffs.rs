@@ -1,7 +1,7 @@
 //! What devices say about accounts: each sign-in is on disk before it is tried, and each account off it before that is said.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use valetkey_entra::account::AccountId;
@@ -10,10 +10,11 @@ use valetkey_handoff::{Judgement, Thumbprint};
 
 use super::Desk;
 use crate::account_file::{Facts, Verdict};
+use crate::arrivals::Arrivals;
 use crate::audit::{Event as Audited, short};
 use crate::health::Update;
 use crate::intake::{self, Unfit};
-use crate::progress::{self, CONFLICT, Disconnect, Mark, NOT_YOURS, News, OLDER};
+use crate::progress::{self, CONFLICT, Disconnect, Mark, NOT_YOURS, News, OLDER, Settled};
 use crate::registry::Device;
 use crate::tell::{outcome, refused};
 use crate::unproven;
@@ -25,6 +26,8 @@ enum Stored {
     Arrived,
     /// It was there already, with this verdict.
     Again(Verdict),
+    /// It is not tried yet: its device sends it again until it has an answer.
+    Later,
     Refused(&'static str),
 }
 
@@ -39,6 +42,17 @@ enum Gone {
 }
 
 impl Desk<'_> {
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device's sign-in has a verdict.
+    pub(super) fn settled(&self, settled: &Settled) {
+        if matches!(settled.verdict, Verdict::Stored { .. }) {
+            self.arrivals().worked(&settled.device);
+        }
+    }
+
     /// Has a handoff on disk, then tries it. `false`: it could not be written now, and the broker shall bring it again.
     pub(super) async fn take_in(
         &self,
@@ -53,6 +67,7 @@ impl Desk<'_> {
         } else {
             Err(Unfit::TooManyAccounts)
         };
+        let may_come = self.arrivals().may_come(&device.id(), now);
         let vault = Arc::clone(&self.shared.vault);
         let told = mark.clone();
         let stored = tokio::task::spawn_blocking(move || {
@@ -65,6 +80,9 @@ impl Desk<'_> {
                 Judgement::Older => Change::Leave((Stored::Refused(OLDER), None)),
                 Judgement::Accept => match fit {
                     Err(unfit) => Change::Leave((Stored::Refused(unfit.code()), None)),
+                    Ok(_) if !may_come || progress::must_wait(current.as_ref(), &mark, now) => {
+                        Change::Leave((Stored::Later, None))
+                    }
                     Ok(file) => {
                         let (file, news) = progress::arrive(current, file, &mark, now);
                         Change::Write(Box::new(file), (Stored::Arrived, news.change))
@@ -77,6 +95,7 @@ impl Desk<'_> {
         let id = Some(body.account.id);
         match stored {
             Ok((Stored::Arrived, change)) => {
+                self.arrivals().came(&device.id(), now);
                 self.shared.audit.record(Audited::HandoffAccepted {
                     account,
                     username: short(&body.account.username),
@@ -93,6 +112,9 @@ impl Desk<'_> {
                 Some(outcome) => self.voice.receipt(device, &told, id, outcome),
                 None => self.shared.tokens.prove(account),
             },
+            Ok((Stored::Later, _)) => {
+                tracing::debug!(device = %device.id(), generation = told.generation, "a sign-in is not tried yet");
+            }
             Ok((Stored::Refused(why), _)) => {
                 self.report(device, &told, account, why);
                 self.voice.receipt(device, &told, id, refused(why));
