@@ -9,6 +9,7 @@
 
 mod chain;
 mod event;
+mod flood;
 mod served;
 mod store;
 mod verify;
@@ -19,16 +20,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use valetkey_link::Clock;
 
 pub use chain::{LineHash, NotAHash};
 pub use event::Caller;
 pub(crate) use event::{Event, short};
+pub(crate) use flood::Known;
 pub use verify::{Finding, Report};
 
 use crate::folder::Folder;
 use crate::state_dir::{LOCK, StateDir, StateDirError};
+use flood::Refusals;
 use store::{CURRENT, Entry, FOLDER, Limits, Store, full_files};
 
 /// A line that is not urgent is on disk within this time: seldom enough for a memory card, and all that a power cut can take.
@@ -37,10 +40,6 @@ const SYNC_WITHIN: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Events kept in memory (some 300 bytes each) while the disk refuses. Later ones are counted.
 const MAX_WAITING: usize = 10_000;
-/// Messages of strangers listed one by one in a minute. Anybody who reaches the broker can send some, and could otherwise
-/// push everything else out of the audit.
-const STRANGERS_A_MINUTE: u32 = 20;
-const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The audit of an open agent. Dropped, it has everything on disk.
 #[derive(Debug)]
@@ -65,16 +64,8 @@ struct Shared {
 struct Queue {
     waiting: VecDeque<Entry>,
     missed: u64,
-    strangers: Strangers,
+    refusals: Refusals,
     ending: bool,
-}
-
-/// Strangers' messages in this minute.
-#[derive(Debug, Default)]
-struct Strangers {
-    since: Option<Timestamp>,
-    listed: u32,
-    unlisted: u64,
 }
 
 impl Audit {
@@ -109,13 +100,28 @@ impl Audit {
 
     /// A message that nobody answers for, or its count if there are many. The digest is only made of those that are listed.
     pub(crate) fn message_refused(&self, reason: &str, digest: impl FnOnce() -> String, now: Timestamp) {
-        let (before, list) = locked(&self.shared.queue).strangers.one_more(now);
-        if before > 0 {
-            self.record(Event::MoreMessagesRefused { count: before });
-        }
-        if list {
+        if self.is_listed(None, now) {
             self.record(Event::MessageRefused { reason: short(reason), digest: digest() });
         }
+    }
+
+    /// What was refused of a known device or invite, or its count if there is much. Whether it is listed.
+    pub(crate) fn refused(&self, of: &Known, events: impl IntoIterator<Item = Event>) -> bool {
+        let list = self.is_listed(Some(of), self.shared.clock.now());
+        if list {
+            for event in events {
+                self.record(event);
+            }
+        }
+        list
+    }
+
+    fn is_listed(&self, of: Option<&Known>, now: Timestamp) -> bool {
+        let (before, list) = locked(&self.shared.queue).refusals.one_more(of, now);
+        if let Some(before) = before {
+            self.record(before);
+        }
+        list
     }
 
     fn configuration(&self, digest: &str) {
@@ -158,10 +164,9 @@ impl Drop for Audit {
         {
             let mut queue = locked(&self.shared.queue);
             queue.ending = true;
-            let count = std::mem::take(&mut queue.strangers.unlisted);
-            if count > 0 {
-                queue.waiting.push_back((self.shared.clock.now(), Event::MoreMessagesRefused { count }));
-            }
+            let now = self.shared.clock.now();
+            let counts = queue.refusals.end();
+            queue.waiting.extend(counts.into_iter().map(|event| (now, event)));
         }
         self.shared.wake.notify_all();
         if let Some(writer) = self.writer.take() {
@@ -325,24 +330,6 @@ impl Shared {
                 None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
             };
         }
-    }
-}
-
-impl Strangers {
-    /// How many were counted in a minute that is over, and whether this one is listed.
-    fn one_more(&mut self, now: Timestamp) -> (u64, bool) {
-        let this_minute = self.since.is_some_and(|since| since <= now && now.duration_since(since) < MINUTE);
-        let before = if this_minute { 0 } else { std::mem::take(&mut self.unlisted) };
-        if !this_minute {
-            (self.since, self.listed) = (Some(now), 0);
-        }
-        let list = self.listed < STRANGERS_A_MINUTE;
-        if list {
-            self.listed += 1;
-        } else {
-            self.unlisted += 1;
-        }
-        (before, list)
     }
 }
 

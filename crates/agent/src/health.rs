@@ -12,7 +12,7 @@ use valetkey_entra::account::AccountId;
 use valetkey_handoff::Thumbprint;
 
 use crate::account_file::Verdict;
-use crate::audit::{Audit, Event};
+use crate::audit::{Audit, Event, Known};
 use crate::progress::Settled;
 
 /// Updates a slow listener may be behind before it is told that it missed some.
@@ -213,13 +213,16 @@ impl Announcer {
         }
         if let Update::Settled(settled) = &update
             && let Verdict::Refused { reason } = &settled.verdict
+            && let Some(audit) = &self.audit
         {
-            self.record(Event::HandoffRefused {
+            let device = settled.device.clone();
+            let refused = Event::HandoffRefused {
                 account: settled.account,
-                device: settled.device.clone(),
+                device: device.clone(),
                 generation: settled.generation,
                 reason: reason.clone(),
-            });
+            };
+            audit.refused(&Known::Device(device), [refused]);
         }
         // Nobody listening is fine.
         let _ = self.updates.send(update);

@@ -18,7 +18,7 @@ use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, Se
 use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
 use crate::arrivals::Arrivals;
-use crate::audit::Event as Audited;
+use crate::audit::{Event as Audited, Known};
 use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
 use crate::registry::{BrokerAccounts, Device, Enrolment, EnrolmentRefused};
@@ -237,8 +237,13 @@ impl Desk<'_> {
         let keys = asked.device.clone();
         let enrolment = self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now);
         if let Ok(enrolment) = &enrolment {
-            for event in Audited::of_enrolment(invite, &keys.thumbprint(), enrolment) {
-                self.shared.audit.record(event);
+            let events = Audited::of_enrolment(invite, &keys.thumbprint(), enrolment);
+            if matches!(enrolment, Enrolment::Refused(_)) {
+                self.shared.audit.refused(&Known::Invite(invite.clone()), events);
+            } else {
+                for event in events {
+                    self.shared.audit.record(event);
+                }
             }
         }
         match enrolment {

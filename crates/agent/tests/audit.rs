@@ -134,3 +134,33 @@ async fn strangers_that_flood_the_agent_take_twenty_lines_a_minute() {
     assert_eq!(more["count"], 30);
     running.stop().await;
 }
+
+/// A broker can deliver a genuine message as often as it likes.
+#[tokio::test]
+async fn a_handoff_that_is_repeated_without_end_takes_twenty_lines_a_minute() {
+    const COPIES: u64 = 60;
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.pair(&running.agent, ALICE).await;
+    let first = device.hand_over(&world.sign_in(ALICE).await);
+    device.receipt().await;
+    device.hand_over(&world.sign_in(ALICE).await);
+    device.receipt().await;
+
+    for _ in 0..COPIES {
+        device.send(first.as_bytes());
+    }
+    for _ in 0..COPIES {
+        assert_eq!(refused_because(&device.receipt().await), "older");
+    }
+    assert_eq!(told(&audit(&running.agent), "handoff_refused", "reason"), vec!["older"; 20]);
+
+    advance(Duration::from_secs(61)).await;
+    device.send(first.as_bytes());
+    device.receipt().await;
+    let all = audit(&running.agent);
+    let more = all.iter().find(|line| line["event"] == "more_handoffs_refused").unwrap();
+    assert_eq!(more["count"], COPIES - 20);
+    assert_eq!(more["device"], device.keys.thumbprint().as_str());
+    running.stop().await;
+}

@@ -96,6 +96,16 @@ pub(crate) enum Event {
     MoreMessagesRefused {
         count: u64,
     },
+    /// More of this device's messages were not taken than are listed one by one.
+    MoreHandoffsRefused {
+        device: Thumbprint,
+        count: u64,
+    },
+    /// More devices came with this invite and were refused than are listed one by one.
+    MoreDevicesRefused {
+        invite: InviteId,
+        count: u64,
+    },
     AccountRemoved {
         #[serde(serialize_with = "as_text")]
         account: AccountId,
@@ -204,6 +214,8 @@ impl Event {
                 | Self::HealthChanged { .. }
                 | Self::MessageRefused { .. }
                 | Self::MoreMessagesRefused { .. }
+                | Self::MoreHandoffsRefused { .. }
+                | Self::MoreDevicesRefused { .. }
         )
     }
 }

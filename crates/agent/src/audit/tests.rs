@@ -8,6 +8,7 @@ use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::Resource;
 
 use super::chain::{Link, Tip};
+use super::flood::LISTED_A_MINUTE;
 use super::store::Head;
 use super::verify::{AuditFile, Scan};
 use super::*;
@@ -393,24 +394,18 @@ fn a_configuration_is_noted_when_it_is_another_one_also_across_restarts() {
 }
 
 #[test]
-fn strangers_cannot_push_everything_else_out() {
-    let mut strangers = Strangers::default();
-    let listed = (0..1000).filter(|_| strangers.one_more(at(0)).1).count();
-    assert_eq!(listed, STRANGERS_A_MINUTE as usize);
-    assert_eq!(strangers.one_more(at(60)), (1000 - u64::from(STRANGERS_A_MINUTE), true));
-    assert_eq!(strangers.one_more(at(61)), (0, true));
-}
-
-#[test]
-fn strangers_that_were_not_listed_are_counted_at_the_end() {
+fn what_was_refused_and_not_listed_is_counted_at_the_end() {
     let home = Home::new();
     let audit = home.audit(Limits::default());
-    for n in 0..=STRANGERS_A_MINUTE {
+    let invite = Known::Invite(valetkey_handoff::InviteSecret::generate().id());
+    for n in 0..=LISTED_A_MINUTE {
         audit.message_refused("the device is not paired", || n.to_string(), at(0));
+        audit.refused(&invite, [served(1)]);
     }
     drop(audit);
-    assert_eq!(home.events().len(), STRANGERS_A_MINUTE as usize + 2);
-    assert_eq!(home.events().last().unwrap(), "more_messages_refused");
+    let events = home.events();
+    assert_eq!(events.len(), 1 + 2 * (LISTED_A_MINUTE as usize + 1));
+    assert_eq!(events[events.len() - 2..], ["more_messages_refused", "more_devices_refused"]);
 }
 
 /// A chain in three files, and its head.

@@ -11,7 +11,7 @@ use valetkey_handoff::{Judgement, Thumbprint};
 use super::Desk;
 use crate::account_file::{Facts, Verdict};
 use crate::arrivals::Arrivals;
-use crate::audit::{Event as Audited, short};
+use crate::audit::{Event as Audited, Known, short};
 use crate::health::Update;
 use crate::intake::{self, Unfit};
 use crate::progress::{self, CONFLICT, Disconnect, Mark, NOT_YOURS, News, OLDER, Settled};
@@ -214,16 +214,19 @@ impl Desk<'_> {
         vault.facts(account).is_none() && vault.all().iter().filter(noted).count() >= progress::MAX_UNKNOWN
     }
 
-    /// A known device sent something that is not taken.
+    /// A known device sent something that is not taken. A broker can repeat it without end, so there is an end to the telling.
     fn report(&self, device: &Device, mark: &Mark, account: AccountId, why: &'static str) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let device = device.id();
-        self.shared.audit.record(Audited::HandoffRefused {
+        let refused = Audited::HandoffRefused {
             account,
             device: device.clone(),
             generation: mark.generation,
             reason: why.to_owned(),
-        });
+        };
+        if !self.shared.audit.refused(&Known::Device(device.clone()), [refused]) {
+            return;
+        }
         if why == CONFLICT {
             tracing::error!(%device, generation = mark.generation, reason = why, "a sign-in was refused: two with one number");
         } else {
