@@ -2,28 +2,28 @@
 //! know. Every answer goes out after the disk has what it says.
 
 mod handoffs;
+mod ways;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
-use valetkey_handoff::message::{Enrolled, Receipt};
-use valetkey_handoff::{Digest, InviteId, Presence, Thumbprint};
+use valetkey_handoff::{Digest, Presence};
 use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError, try_once};
 
 use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
 use crate::arrivals::Arrivals;
-use crate::audit::{Event as Audited, Known};
 use crate::health::Update;
 use crate::inbox::{self, Incoming, Refused};
-use crate::registry::{BrokerAccounts, Device, Enrolment, EnrolmentRefused};
+use crate::registry::{BrokerAccounts, Device};
 use crate::status::LinkStatus;
 use crate::tell::{Voice, refused};
+use ways::{Answer, MAX_ANSWERS};
 
 impl Agent {
     /// Listens, refreshes and tells until `stop` is cancelled; then ends in order: a refresh that has begun is saved.
@@ -39,16 +39,21 @@ impl Agent {
         let mut updates = self.updates();
         let (link, mut events) = Link::start(self.with_topics(settings))?;
         self.0.set_link(LinkStatus::Connecting);
-        let arrivals = Mutex::default();
+        let (arrivals, look_for_lapsed) = (Mutex::default(), Notify::new());
+        let (answers, waiting) = mpsc::channel(MAX_ANSWERS);
         let desk = Desk {
             shared: &self.0,
             voice: Voice { shared: &self.0, link: &link },
             accounts: &*accounts,
             arrivals: &arrivals,
+            answers: &answers,
+            look_for_lapsed: &look_for_lapsed,
         };
-        desk.begin().await;
+        desk.prove_pending();
         tokio::select! {
+            () = stop.cancelled() => {}
             () = self.0.tokens.keep_fresh(&stop) => {}
+            () = desk.keep_ways(waiting) => {}
             () = desk.work(&mut events, &mut updates, &stop) => {}
         }
         link.stop().await;
@@ -92,17 +97,14 @@ struct Desk<'a> {
     voice: Voice<'a>,
     accounts: &'a dyn BrokerAccounts,
     arrivals: &'a Mutex<Arrivals>,
+    /// To devices whose way is to be opened first.
+    answers: &'a mpsc::Sender<Answer>,
+    look_for_lapsed: &'a Notify,
 }
 
 impl Desk<'_> {
-    /// What a restart may have interrupted: credentials of devices, and first refreshes.
-    async fn begin(&self) {
-        self.end_lapsed_invites().await;
-        for device in self.shared.registry.devices() {
-            if let Err(problem) = self.accounts.enrolled(&device.invite, &device.id()).await {
-                tracing::error!(device = %device.id(), %problem, "a device has no way into the broker");
-            }
-        }
+    /// First refreshes that a restart may have interrupted.
+    fn prove_pending(&self) {
         for facts in self.shared.vault.live() {
             if facts.seen.values().any(|seen| seen.verdict == Verdict::Pending) {
                 self.shared.tokens.prove(facts.account);
@@ -152,24 +154,8 @@ impl Desk<'_> {
                 () = clock.comes(&heartbeat) => {
                     heartbeat = clock.deadline(clock.now() + self.shared.heartbeat);
                     self.voice.tell_all();
-                    self.end_lapsed_invites().await;
+                    self.look_for_lapsed.notify_one();
                 }
-            }
-        }
-    }
-
-    /// Nobody needs the broker credential of an invite that nobody used, or whose device was removed.
-    async fn end_lapsed_invites(&self) {
-        for invite in self.shared.registry.lapsed(self.shared.clock.now()) {
-            let invited = self.shared.registry.invited(&invite);
-            let (expires_at, used) = invited
-                .map_or((None, false), |invited| (Some(invited.expires_at), invited.used_by.is_some()));
-            if let Err(problem) = self.accounts.revoke(&invite).await {
-                tracing::error!(%invite, %problem, "the broker credential of an invite that is over could not be ended");
-            } else if let Err(problem) = self.shared.registry.end(&invite) {
-                tracing::error!(%invite, %problem, "the end of an invite could not be noted");
-            } else if !used {
-                self.shared.audit.record(Audited::InviteExpired { invite, expires_at });
             }
         }
     }
@@ -218,7 +204,7 @@ impl Desk<'_> {
                 self.voice.receipt(&device, &mark, Some(body.account), refused("unsupported"));
                 true
             }
-            Ok(Incoming::Enrol(invite, enrolment)) => self.enrol(&invite, *enrolment, now).await,
+            Ok(Incoming::Enrol(invite, enrolment)) => self.enrol(&invite, *enrolment, now),
             Err(refused) => {
                 self.set_aside(&delivery, &refused, now);
                 true
@@ -230,57 +216,6 @@ impl Desk<'_> {
             // Only kept, it would take up one of the few places that the broker has for what waits for us, until there is
             // none left.
             self.voice.link.give_back(delivery);
-        }
-    }
-
-    async fn enrol(&self, invite: &InviteId, asked: valetkey_handoff::Enrolment, now: Timestamp) -> bool {
-        let keys = asked.device.clone();
-        let enrolment = self.shared.registry.enrol(invite, asked.device, asked.enroll.device_name, now);
-        if let Ok(enrolment) = &enrolment {
-            let events = Audited::of_enrolment(invite, &keys.thumbprint(), enrolment);
-            if matches!(enrolment, Enrolment::Refused(_)) {
-                self.shared.audit.refused(&Known::Invite(invite.clone()), events);
-            } else {
-                for event in events {
-                    self.shared.audit.record(event);
-                }
-            }
-        }
-        match enrolment {
-            Ok(Enrolment::Paired(device) | Enrolment::Again(device)) => {
-                self.heard(&device, now);
-                self.open_way(invite, &device.id()).await;
-                tracing::info!(device = %device.id(), name = %device.name, "a device is paired");
-                let agent_name = self.shared.identity.name.clone();
-                self.voice.send(&device, &Enrolled { agent_name, terms: device.terms.clone() }.into(), now);
-                self.shared.announcer.tell(Update::Paired { device: device.id() });
-            }
-            Ok(Enrolment::Refused(why)) => {
-                tracing::warn!(invite = %invite, device = %keys.thumbprint(), reason = why.code(), "a device was not paired");
-                if why != EnrolmentRefused::Unknown {
-                    // It proved that it holds the invite; what it may read is sealed to itself.
-                    self.open_way(invite, &keys.thumbprint()).await;
-                    let body = Receipt {
-                        of: asked.header.jti,
-                        generation: asked.header.generation,
-                        account: None,
-                        outcome: refused(why.code()),
-                    };
-                    self.voice.send_to(&keys, &body.into(), now);
-                }
-            }
-            Err(problem) => {
-                tracing::error!(%problem, "a device could not be stored");
-                return !problem.may_pass();
-            }
-        }
-        true
-    }
-
-    /// First the way in, then the answer that goes over it.
-    async fn open_way(&self, invite: &InviteId, device: &Thumbprint) {
-        if let Err(problem) = self.accounts.enrolled(invite, device).await {
-            tracing::error!(%device, %problem, "a device has no way into the broker");
         }
     }
 

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use valetkey_agent::{
-    Agent, AgentError, AgentOptions, InviteRequest, LinkStatus, SharedAccess, TokenFailure, Update, VaultKey,
+    Agent, AgentError, AgentOptions, BrokerAccounts, InviteRequest, LinkStatus, SharedAccess, TokenFailure,
+    Update, VaultKey,
 };
 use valetkey_entra::account::AccountId;
 use valetkey_entra::authorize::{RedirectUrl, SignInRequest, authorize};
@@ -102,13 +103,17 @@ impl World {
 
     /// An agent that is connected and listens.
     pub async fn run(&self) -> Running {
+        self.run_with(Arc::new(self.access())).await
+    }
+
+    pub async fn run_with(&self, accounts: Arc<dyn BrokerAccounts>) -> Running {
         let agent = self.open();
         let updates = agent.updates();
         let stop = CancellationToken::new();
         let settings = Settings::new(&self.broker.url(), "the-agent").unwrap();
         let task = tokio::spawn({
-            let (agent, stop, access) = (agent.clone(), stop.clone(), Arc::new(self.access()));
-            async move { agent.run(settings, access, stop).await.unwrap() }
+            let (agent, stop) = (agent.clone(), stop.clone());
+            async move { agent.run(settings, accounts, stop).await.unwrap() }
         });
         let mut running = Running { agent, updates, stop, task };
         running
