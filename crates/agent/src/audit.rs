@@ -32,7 +32,8 @@ pub use verify::{Finding, Report};
 use crate::folder::Folder;
 use crate::state_dir::{LOCK, StateDir, StateDirError};
 use flood::Refusals;
-use store::{CURRENT, Entry, FOLDER, Limits, Store, full_files};
+pub(crate) use store::FOLDER;
+use store::{CURRENT, Entry, Limits, Store, full_files};
 
 /// A line that is not urgent is on disk within this time: seldom enough for a memory card, and all that a power cut can take.
 const SYNC_WITHIN: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::at_rest::{self, AtRestError, VaultKey};
+use crate::audit::FOLDER as AUDIT;
 use crate::folder::{Folder, Lock};
 
 /// More than any file this crate writes; a larger one is not ours.
@@ -27,6 +28,25 @@ pub enum StateDirError {
     /// Others can read it.
     #[error("{path} is open to others (mode {mode:o}); run: chmod 700 {}", shell_word(path))]
     OpenToOthers { path: PathBuf, mode: u32 },
+    /// Others may have read a file in it.
+    #[error(
+        "{path} is open to others (mode {mode:o}), who may have read it; run: chmod -R go= {}",
+        shell_word(path.parent().unwrap_or(path))
+    )]
+    FileOpenToOthers { path: PathBuf, mode: u32 },
+    /// A directory above it in which others can put another one in its place.
+    #[error(
+        "{path} is above the state directory, and others can put another one in its place there (mode {mode:o}); run: {sudo}chmod \
+         go-w {}",
+        shell_word(path)
+    )]
+    OpenAbove { path: PathBuf, mode: u32, sudo: &'static str },
+    /// A directory or link on the way to it is another user's.
+    #[error(
+        "{path} is on the way to the state directory and belongs to user {owner}, who can lead it elsewhere; use a directory \
+         that only you and root can replace (--state-dir)"
+    )]
+    ForeignAbove { path: PathBuf, owner: u32 },
     /// It belongs to another user.
     #[error("{path} belongs to user {owner}, not to you; run this as that user: sudo -u '#{owner}' …")]
     NotOurs { path: PathBuf, owner: u32 },
@@ -81,6 +101,10 @@ impl StateDir {
         for folder in [&root, &vault, &quarantine] {
             folder.clear_left_over()?;
         }
+        // What is in the directory itself is checked when it is read; not everything there is ours.
+        vault.check_files()?;
+        quarantine.check_files()?;
+        check_audit(&root)?;
         let dir = Self { root, vault, quarantine, key, _lock: lock };
         if let Some(key) = &dir.key {
             at_rest::begin(dir.files(), key)?;
@@ -186,6 +210,22 @@ impl StateDir {
             None => folder.replace(name, fits(bytes, path)?),
             Some(key) => folder.replace(name, fits(&at_rest::to_disk(bytes, &[key], path)?, path)?),
         }
+    }
+}
+
+/// An audit that cannot be written keeps nobody from their mail, and is told by itself; one that others can read is mended
+/// before anything begins.
+fn check_audit(root: &Folder) -> Result<(), StateDirError> {
+    if !root.exists(AUDIT)? {
+        return Ok(());
+    }
+    match root.sub_folder(AUDIT).and_then(|audit| audit.check_files()) {
+        Err(
+            open @ (StateDirError::OpenToOthers { .. }
+            | StateDirError::FileOpenToOthers { .. }
+            | StateDirError::Foreign { .. }),
+        ) => Err(open),
+        _ => Ok(()),
     }
 }
 

@@ -124,6 +124,7 @@ impl Vault {
                 Err(ReadError::Dir(
                     source @ (StateDirError::Io { .. }
                     | StateDirError::Foreign { .. }
+                    | StateDirError::FileOpenToOthers { .. }
                     | StateDirError::AtRest(_)),
                 )) => {
                     tracing::error!(file, problem = %source, "a file of the vault cannot be read; it is tried again");

@@ -241,14 +241,72 @@ fn refused_messages_are_kept_once_each_and_never_without_end() {
 }
 
 #[test]
-fn a_file_that_was_opened_to_others_is_closed_before_it_is_read() {
+fn a_file_that_is_open_to_others_is_refused_with_the_command_that_mends_it_and_says_that_they_may_have_read_it()
+ {
     let home = tempfile::tempdir().unwrap();
-    let state = StateDir::open(home.path().join("state")).unwrap();
-    state.vault().replace("a.json", b"{}").unwrap();
-    let path = state.vault().path().join("a.json");
-    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-    state.vault().read("a.json").unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    let path = home.path().join("state");
+    drop(Agent::open(AgentOptions::new(&path)).unwrap());
+    for folder in ["vault", "quarantine"] {
+        let made = std::fs::File::create(path.join(folder).join("a.json")).unwrap();
+        made.set_permissions(Permissions::from_mode(0o600)).unwrap();
+    }
+    let open = || StateDir::open(&path).and_then(|state| state.read("agent.json"));
+    for name in ["agent.json", "vault/a.json", "quarantine/a.json", "audit/audit.jsonl", "audit/head.json"] {
+        let file = path.join(name);
+        for mode in [0o644, 0o640, 0o602] {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+
+            let error = open().unwrap_err().to_string();
+
+            let (said, command) = error.split_once("; run: ").unwrap();
+            let expected = format!("{name} is open to others (mode {mode:o}), who may have read it");
+            assert!(said.ends_with(&expected), "{said}");
+            assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, mode, "nothing was changed");
+            assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success());
+            open().unwrap();
+        }
+    }
+    let mended = std::fs::metadata(path.join("audit")).unwrap().mode() & 0o777;
+    assert_eq!(mended, 0o700);
+}
+
+/// Shows of H4 that nobody puts another directory in the place of this one, which its broker and the commands find by its path.
+#[test]
+fn a_directory_above_that_others_can_write_is_refused_unless_it_is_like_tmp() {
+    let home = tempfile::tempdir().unwrap();
+    let above = home.path().join("it's above");
+    let path = above.join("deep").join("state");
+    drop(StateDir::open(&path).unwrap());
+    let mode = |mode: u32| std::fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+    let link = home.path().join("link");
+    symlink(above.join("deep"), &link).unwrap();
+    for fine in [0o755, 0o1777] {
+        mode(fine);
+        drop(StateDir::open(&path).unwrap());
+        drop(StateDir::open(link.join("state")).unwrap());
+    }
+    for open in [0o777, 0o775, 0o757] {
+        for path in [&path, &link.join("state")] {
+            mode(open);
+
+            let error = StateDir::open(path).unwrap_err();
+
+            assert!(matches!(error, StateDirError::OpenAbove { mode, .. } if mode == open), "{error}");
+            let (_, command) =
+                error.to_string().split_once("; run: ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success());
+            drop(StateDir::open(path).unwrap());
+        }
+    }
+    if rustix::process::geteuid().is_root() {
+        for (name, path) in [(&above, &path), (&link, &link.join("state"))] {
+            std::os::unix::fs::lchown(name, Some(990), None).unwrap();
+            let error = StateDir::open(path).unwrap_err();
+            assert!(matches!(error, StateDirError::ForeignAbove { owner: 990, .. }), "{error}");
+            std::os::unix::fs::lchown(name, Some(0), None).unwrap();
+            drop(StateDir::open(path).unwrap());
+        }
+    }
 }
 
 #[test]

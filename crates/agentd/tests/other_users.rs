@@ -149,7 +149,15 @@ async fn wrong_modes_and_owners_are_refused_with_the_very_command_that_mends_the
     let state = own.state.clone();
     let open = |path: PathBuf, mode: u32| move || set_mode(&path, mode);
     let give = |path: PathBuf| move || chown(&path, Some(0), Some(0)).unwrap();
-    let spoilt: [(&str, Spoil); 8] = [
+    let lay = |path: PathBuf| {
+        move || {
+            support::write(&path, "{}");
+            chown(&path, Some(SERVICE), Some(SERVICE)).unwrap();
+            set_mode(&path, 0o640);
+        }
+    };
+    let own_folder = state.parent().unwrap().to_owned();
+    let spoilt: [(&str, Spoil); 19] = [
         ("the directory is open to its group", Box::new(open(state.clone(), 0o750))),
         ("the directory is open to all", Box::new(open(state.clone(), 0o777))),
         ("the vault is open to all", Box::new(open(state.join("vault"), 0o755))),
@@ -158,6 +166,17 @@ async fn wrong_modes_and_owners_are_refused_with_the_very_command_that_mends_the
         ("the vault is root's", Box::new(give(state.join("vault")))),
         ("the lock is root's", Box::new(give(state.join("lock")))),
         ("the book of devices is root's", Box::new(give(state.join("registry.json")))),
+        ("the keys can be read by all", Box::new(open(state.join("agent.json"), 0o644))),
+        ("the book of devices can be read by its group", Box::new(open(state.join("registry.json"), 0o640))),
+        ("a file of the vault can be read by its group", Box::new(lay(state.join("vault").join("a b.json")))),
+        ("what was set aside can be read", Box::new(lay(state.join("quarantine").join("a b.json")))),
+        ("the audit is open to all", Box::new(open(state.join("audit"), 0o755))),
+        ("the audit can be read by all", Box::new(open(state.join("audit/audit.jsonl"), 0o644))),
+        ("the end of the audit can be written by all", Box::new(open(state.join("audit/head.json"), 0o606))),
+        ("the audit is root's", Box::new(give(state.join("audit/audit.jsonl")))),
+        ("all can write the directory above", Box::new(open(own_folder.clone(), 0o777))),
+        ("its group can write the directory above", Box::new(open(own_folder, 0o775))),
+        ("all can write root's directory above that", Box::new(open(own.folder.path().to_owned(), 0o777))),
     ];
     // Something for the book to say.
     let invited = own.by(SERVICE, &["invite", "--email", "ana@contoso.example"]).output().unwrap();

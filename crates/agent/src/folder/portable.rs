@@ -61,6 +61,12 @@ impl Folder {
             .map_err(|e| failed("writing", &path, e))
     }
 
+    /// Who can read a file is not in a mode here.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
+    pub(crate) fn check_files(&self) -> Result<(), StateDirError> {
+        Ok(())
+    }
+
     /// Directories have no fsync of their own here.
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
     pub(crate) fn sync(&self) -> Result<(), StateDirError> {

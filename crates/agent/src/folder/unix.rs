@@ -1,5 +1,7 @@
 //! By descriptors, with rustix.
 
+mod above;
+
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -31,7 +33,9 @@ impl Folder {
         if stat.st_uid != us() {
             return Err(StateDirError::NotOurs { path: path.to_owned(), owner: stat.st_uid });
         }
-        Self::checked(fd, path.to_owned(), made)
+        let folder = Self::checked(fd, path.to_owned(), made)?;
+        above::check(path, us())?;
+        Ok(folder)
     }
 
     pub(crate) fn sub_folder(&self, name: &str) -> Result<Self, StateDirError> {
@@ -65,7 +69,24 @@ impl Folder {
         &self.path
     }
 
-    /// The whole file, or `None` if there is none. A file that is open to others is closed to them first.
+    /// Whether every file in it is closed to others, and ours.
+    pub(crate) fn check_files(&self) -> Result<(), StateDirError> {
+        for name in self.all_names()? {
+            let path = self.path.join(&name);
+            let stat = match rustix::fs::statat(&self.fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(e) => return Err(failed("looking at", &path, e)),
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                ours(&stat, &path)?;
+                closed(&stat, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole file, or `None` if there is none. One that is open to others is refused: a person shall know of it.
     pub fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StateDirError> {
         let path = self.at(name)?;
         // Without O_NONBLOCK a FIFO put here would hang us.
@@ -81,11 +102,7 @@ impl Folder {
             return Err(StateDirError::NotPlain { path });
         }
         ours(&stat, &path)?;
-        if stat.st_mode & OTHERS != 0 {
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(FILE_MODE))
-                .map_err(|e| failed("setting the mode of", &path, e))?;
-            tracing::warn!(path = %path.display(), "a file was open to others; its mode is 0600 again");
-        }
+        closed(&stat, &path)?;
         let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         if size > MAX_FILE {
             return Err(StateDirError::TooLarge { path });
@@ -140,6 +157,8 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(StateDirError::NotPlain { path });
         }
+        closed(&stat, &path)?;
+        // The umask can only have taken bits away, from us as well.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(FILE_MODE))
             .map_err(|e| failed("setting the mode of", &path, e))?;
         self.sync()?;
@@ -289,6 +308,14 @@ fn ours(stat: &Stat, path: &Path) -> Result<(), StateDirError> {
         return Ok(());
     }
     Err(StateDirError::Foreign { path: path.to_owned(), owner: stat.st_uid, us: us() })
+}
+
+/// For a file.
+fn closed(stat: &Stat, path: &Path) -> Result<(), StateDirError> {
+    if stat.st_mode & OTHERS == 0 {
+        return Ok(());
+    }
+    Err(StateDirError::FileOpenToOthers { path: path.to_owned(), mode: mode(stat) & 0o7777 })
 }
 
 /// A directory that cannot even be opened is somebody else's, or has lost its own mode.

@@ -51,7 +51,10 @@ fn kept(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn put(path: &Path, bytes: &[u8]) {
-    std::fs::File::create(path).unwrap().write_all(bytes).unwrap();
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 /// Debian's age, with the key in a file of its own.
