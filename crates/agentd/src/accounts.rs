@@ -60,7 +60,7 @@ impl BrokerAccounts for OwnAccounts {
         Box::pin(async move {
             let done = match self {
                 Self::Running { broker, .. } => broker.enrolled(invite, device).await,
-                Self::Files { files, .. } => quietly(files, files.enrolled(invite, device).await.map(drop)),
+                Self::Files { files, .. } => quietly(files, files.enrolled(invite, device).await).map(drop),
             };
             done.map_err(problem)
         })
@@ -70,7 +70,7 @@ impl BrokerAccounts for OwnAccounts {
         Box::pin(async {
             let done = match self {
                 Self::Running { broker, .. } => broker.revoked(invite.as_str()).await,
-                Self::Files { files, .. } => quietly(files, files.revoked(invite.as_str()).await.map(drop)),
+                Self::Files { files, .. } => quietly(files, files.revoked(invite.as_str()).await).map(drop),
             };
             done.map_err(problem)
         })

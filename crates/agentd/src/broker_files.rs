@@ -13,9 +13,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 use tokio::sync::Mutex;
+use valetkey_agent::StateDirError;
 
 use crate::broker_users::Users;
 use crate::mosquitto::{self, Listeners};
+use crate::problem::Problem;
 use crate::programs::find;
 
 /// Begins the name of every file that is not finished.
@@ -38,8 +40,9 @@ impl std::fmt::Debug for Login {
 pub struct BrokerFiles {
     dir: PathBuf,
     agent: String,
-    /// Two invites at once must not overwrite each other's user.
-    changing: Arc<Mutex<()>>,
+    /// Two invites at once must not overwrite each other's user. Whether a change failed half-way: what stands in the files
+    /// may not be on the disk then.
+    changing: Arc<Mutex<bool>>,
 }
 
 impl BrokerFiles {
@@ -53,12 +56,19 @@ impl BrokerFiles {
             }
             _ => {}
         }
-        ensure!(fs::symlink_metadata(&dir)?.is_dir(), "{} is not a directory; move it away", dir.display());
+        let facts = fs::symlink_metadata(&dir)?;
+        ensure!(facts.is_dir(), "{} is not a directory; move it away", dir.display());
+        if let Some(mode) = open_to_others(&facts) {
+            return Err(Problem::from(StateDirError::OpenToOthers { path: dir, mode }).into());
+        }
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 fs::remove_file(entry.path())?;
+            } else if let Some(mode) = open_to_others(&entry.metadata()?) {
+                let path = entry.path();
+                return Err(Problem::from(StateDirError::FileOpenToOthers { path, mode }).into());
             }
         }
         Ok(Self { dir, agent: agent.to_owned(), changing: Arc::default() })
@@ -76,14 +86,16 @@ impl BrokerFiles {
         Ok(Login { username: username.to_owned(), password })
     }
 
-    /// The holder of the invite has enrolled `device`: its topics are opened to it. Whether that was news.
+    /// The holder of the invite has enrolled `device`: its topics are opened to it. Whether a file was written.
     pub async fn enrolled(&self, invite: &str, device: &str) -> Result<bool> {
-        self.change(|users| users.enrolled(invite, device)).await?
+        let (enrolled, written) = self.change(|users| users.enrolled(invite, device)).await?;
+        enrolled.map(|()| written)
     }
 
-    /// Takes an invite's login away. Whether there was one.
+    /// Takes an invite's login away. Whether a file was written.
     pub async fn revoked(&self, invite: &str) -> Result<bool> {
-        self.change(|users| users.remove(invite)).await
+        let ((), written) = self.change(|users| users.remove(invite)).await?;
+        Ok(written)
     }
 
     /// What the agent calls itself at its broker. Its thumbprint is known to every device, and whoever connects under a
@@ -144,8 +156,10 @@ impl BrokerFiles {
         Ok(hash.to_owned())
     }
 
-    async fn change<T>(&self, decide: impl FnOnce(&mut Users) -> T) -> Result<T> {
-        let _changing = self.changing.lock().await;
+    /// Whether a file had to be written comes with what was decided.
+    async fn change<T>(&self, decide: impl FnOnce(&mut Users) -> T) -> Result<(T, bool)> {
+        let mut changing = self.changing.lock().await;
+        let anew = std::mem::replace(&mut *changing, true);
         let path = self.path("users.json");
         let mut users = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).ok().with_context(|| {
@@ -155,10 +169,19 @@ impl BrokerFiles {
             Err(error) => return Err(error).context("cannot read the broker's users"),
         };
         let told = decide(&mut users);
-        self.replace("users.json", &serde_json::to_vec(&users)?)?;
-        self.replace("passwords", users.passwords().as_bytes())?;
-        self.replace("acl", users.acl(&self.agent).as_bytes())?;
-        Ok(told)
+        let mut written = false;
+        for (name, bytes) in [
+            ("users.json", serde_json::to_vec(&users)?),
+            ("passwords", users.passwords().into_bytes()),
+            ("acl", users.acl(&self.agent).into_bytes()),
+        ] {
+            if anew || fs::read(self.path(name)).ok().is_none_or(|there| there != bytes) {
+                self.replace(name, &bytes)?;
+                written = true;
+            }
+        }
+        *changing = false;
+        Ok((told, written))
     }
 
     /// Written whole beside the old file, then put in its place.
@@ -172,7 +195,37 @@ impl BrokerFiles {
     }
 }
 
+fn open_to_others(facts: &fs::Metadata) -> Option<u32> {
+    let mode = facts.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0 && !facts.is_symlink()).then_some(mode)
+}
+
 /// 128 bits.
 fn random() -> String {
     format!("{:032x}", rand::random::<u128>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_news_writes_nothing_and_what_failed_half_way_is_written_again() {
+        let home = tempfile::tempdir().unwrap();
+        let files = BrokerFiles::open(home.path(), "A").unwrap();
+        files.new_login("inv").await.unwrap();
+        assert!(files.enrolled("inv", "dev").await.unwrap());
+        assert!(!files.enrolled("inv", "dev").await.unwrap());
+        assert!(!files.revoked("other").await.unwrap());
+
+        let passwords = files.path("passwords");
+        fs::remove_file(&passwords).unwrap();
+        fs::create_dir(&passwords).unwrap();
+        files.revoked("inv").await.unwrap_err();
+        fs::remove_dir(&passwords).unwrap();
+        assert!(files.revoked("inv").await.unwrap(), "no user of that name is left, and yet it is not done");
+        assert_eq!(fs::read_to_string(&passwords).unwrap(), "");
+        assert!(!fs::read_to_string(files.path("acl")).unwrap().contains("dev"));
+        assert!(!files.revoked("inv").await.unwrap());
+    }
 }

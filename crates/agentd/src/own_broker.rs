@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -48,9 +48,10 @@ pub struct OwnBroker {
     files: BrokerFiles,
     local: SocketAddr,
     running: watch::Receiver<Option<Pid>>,
-    /// Counts how often it has read its users.
+    /// Counts how often it has said that it reads its users.
     reads: watch::Receiver<u64>,
-    reading: Mutex<()>,
+    /// Whether there may be something in the files that it has not read. One change at a time, until it is read.
+    unread: Mutex<bool>,
     stop: CancellationToken,
     supervisor: TaskTracker,
 }
@@ -71,7 +72,7 @@ impl OwnBroker {
         let local = start.listeners.local();
         supervisor.spawn(Supervisor { start, pid, read, stop: stop.clone() }.watch(mosquitto));
         supervisor.close();
-        Ok((Self { files, local, running, reads, reading: Mutex::default(), stop, supervisor }, login))
+        Ok((Self { files, local, running, reads, unread: Mutex::default(), stop, supervisor }, login))
     }
 
     /// Where the agent itself reaches it.
@@ -81,19 +82,17 @@ impl OwnBroker {
 
     /// A login for whoever holds the invite. It is good when this returns.
     pub async fn invited(&self, invite: &str) -> Result<Login> {
-        let login = self.files.new_login(invite).await?;
-        self.reload().await?;
-        Ok(login)
+        self.change(async { Ok((self.files.new_login(invite).await?, true)) }).await
     }
 
     /// Opens its own topics to a device that has enrolled, and waits until that holds.
     pub async fn enrolled(&self, invite: &str, device: &str) -> Result<()> {
-        if self.files.enrolled(invite, device).await? { self.reload().await } else { Ok(()) }
+        self.change(async { Ok(((), self.files.enrolled(invite, device).await?)) }).await
     }
 
     /// Ends a login, and the connections that were made with it.
     pub async fn revoked(&self, invite: &str) -> Result<()> {
-        if self.files.revoked(invite).await? { self.reload().await } else { Ok(()) }
+        self.change(async { Ok(((), self.files.revoked(invite).await?)) }).await
     }
 
     /// Ends it, and waits until it has written what it holds.
@@ -102,22 +101,45 @@ impl OwnBroker {
         self.supervisor.wait().await;
     }
 
+    /// Has files changed, and then read: whatever was written, also by a change before this one that failed half-way.
+    async fn change<T>(&self, change: impl Future<Output = Result<(T, bool)>>) -> Result<T> {
+        let mut unread = self.unread.lock().await;
+        let before = std::mem::replace(&mut *unread, true);
+        let (told, written) = change.await?;
+        if before || written {
+            self.reload().await?;
+        }
+        *unread = false;
+        Ok(told)
+    }
+
     async fn reload(&self) -> Result<()> {
-        let _one_at_a_time = self.reading.lock().await;
-        let mut reads = self.reads.clone();
-        reads.mark_unchanged();
+        let (mut reads, mut running) = (self.reads.clone(), self.running.clone());
+        let mut repeated = false;
+        let ended = "the agent's own broker has ended";
         let read = async {
-            let mut again = interval(RELOAD_AGAIN);
             loop {
-                tokio::select! {
-                    read = reads.changed() => return read.context("the agent's own broker has ended"),
-                    _ = again.tick() => if let Some(pid) = *self.running.borrow() {
-                        kill_process(pid, Signal::HUP).context("cannot tell mosquitto to read its users again")?;
-                    }
+                let pid = *running.wait_for(Option::is_some).await.context(ended)?;
+                if !repeated {
+                    // What it said before it was told is about what it had before.
+                    reads.mark_unchanged();
+                }
+                if let Some(pid) = pid {
+                    kill_process(pid, Signal::HUP)
+                        .context("cannot tell mosquitto to read its users again")?;
+                }
+                match timeout(RELOAD_AGAIN, reads.changed()).await {
+                    Ok(read) => return read.context(ended),
+                    Err(_) => repeated = true,
                 }
             }
         };
-        timeout(RELOAD_LIMIT, read).await.context("mosquitto did not read its users again")?
+        timeout(RELOAD_LIMIT, read).await.context("mosquitto did not read its users again")??;
+        if repeated {
+            // It may say so once for each time it was told, and the next change must not take that for its own.
+            let _ = timeout(RELOAD_AGAIN, reads.changed()).await;
+        }
+        Ok(())
     }
 }
 
@@ -193,9 +215,8 @@ impl Supervisor {
     async fn watch(self, mut mosquitto: Mosquitto) {
         loop {
             let pid = mosquitto.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            // It has read what there was when it was started: whoever waits for more than that tells it.
             self.pid.send_replace(pid);
-            // It has just read everything.
-            self.has_read();
             let ended = self.until_it_ends(&mut mosquitto).await;
             self.pid.send_replace(None);
             if !ended {
@@ -214,7 +235,7 @@ impl Supervisor {
             tokio::select! {
                 () = self.stop.cancelled() => return false,
                 said = mosquitto.says() => match said {
-                    Said::Reloading => self.has_read(),
+                    Said::Reloading => self.read.send_modify(|count| *count += 1),
                     Said::Ended => return true,
                 },
             }
@@ -242,10 +263,6 @@ impl Supervisor {
                 }
             })
             .await
-    }
-
-    fn has_read(&self) {
-        self.read.send_modify(|count| *count += 1);
     }
 }
 

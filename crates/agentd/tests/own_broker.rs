@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use support::{Device, Home, is_alive, signal, until, write};
@@ -86,6 +87,42 @@ async fn a_paired_device_has_its_own_topics_and_no_others() {
     let hers = [topics.outbox(&me), topics.presence(topics.agent())];
     assert!(ana.heard.iter().all(|topic| hers.contains(topic)), "{:?}", ana.heard);
     assert!(bob.heard.contains(&topics.outbox(&other)));
+}
+
+#[tokio::test]
+async fn its_files_that_others_may_have_read_are_refused_with_the_command_that_mends_them() {
+    let home = Home::initialised();
+    home.serve().await.stop().unwrap();
+    for (name, mode) in [("broker", 0o755), ("broker/client-id", 0o644), ("broker/users.json", 0o604)] {
+        fs::set_permissions(home.state().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        let ran = home.json(&["serve"]);
+        let (code, message) = ran.error();
+        assert_eq!((ran.code, code.as_str()), (1, "state_dir"), "{ran:?}");
+        assert!(message.contains(&format!("{name} is open to others (mode {mode:o})")), "{message}");
+        let (_, command) = message.split_once("; run: ").unwrap();
+        assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
+        home.serve().await.stop().unwrap();
+    }
+}
+
+/// The users are written by then, and only mosquitto has not been told: there is no news the second time.
+#[tokio::test]
+async fn a_device_whose_topics_could_not_be_opened_has_them_when_it_asks_again() {
+    let home = Home::initialised();
+    let mut serving = home.serve().await;
+    let mut device = Device::connect(&home.invite()).await;
+    let acl = home.state().join("broker/acl");
+    fs::remove_file(&acl).unwrap();
+    fs::create_dir(&acl).unwrap();
+    device.enroll();
+    serving.event("paired").await.unwrap();
+    until("that is told", || home.log().contains("a device has no way into the broker")).await;
+    fs::remove_dir(&acl).unwrap();
+
+    device.enroll();
+
+    let answer = device.topics.outbox(&device.keys.thumbprint());
+    device.hears(&answer).await;
 }
 
 #[tokio::test]
@@ -187,7 +224,12 @@ async fn a_mosquitto_left_over_from_a_killed_daemon_makes_way_for_the_next() {
     let home = Home::initialised();
     home.serve().await.stop().unwrap();
     let configuration = home.state().join("broker/mosquitto.conf").canonicalize().unwrap();
-    let mut left = Command::new("mosquitto").arg("-c").arg(configuration).spawn().unwrap();
+    // As the daemon starts one: what it makes is its owner's alone.
+    let mut left = Command::new("sh")
+        .args(["-c", "umask 077; exec mosquitto -c \"$0\""])
+        .arg(configuration)
+        .spawn()
+        .unwrap();
     let left_over = left.id();
     until("it runs", || home.state().join("broker/pid").exists()).await;
     assert!(is_alive(left_over) && home.mosquitto() == left_over);
@@ -207,7 +249,9 @@ async fn another_process_with_a_left_over_pid_is_left_alone() {
     let home = Home::initialised();
     home.serve().await.stop().unwrap();
     let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
-    write(&home.state().join("broker/pid"), &format!("{}\n", bystander.id()));
+    let pid = home.state().join("broker/pid");
+    write(&pid, &format!("{}\n", bystander.id()));
+    fs::set_permissions(pid, fs::Permissions::from_mode(0o600)).unwrap();
     home.serve().await.stop().unwrap();
     assert!(bystander.try_wait().unwrap().is_none());
     bystander.kill().unwrap();

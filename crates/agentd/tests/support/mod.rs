@@ -253,14 +253,17 @@ impl Device {
     /// Paired, with its own topics opened.
     pub async fn paired(home: &Home, serving: &mut Program) -> Self {
         let mut device = Self::connect(&home.invite()).await;
-        let enroll = Enroll { device_name: Label::tidy("Ana's computer") };
-        let sealed =
-            seal_enroll(&device.keys, &device.invite, &Facts::new(0, Timestamp::now()), enroll).unwrap();
-        device.link.publish(device.topics.enroll(&device.invite.id()), sealed.text, Retain::No).unwrap();
+        device.enroll();
         serving.event("paired").await.unwrap();
         let answer = device.topics.outbox(&device.keys.thumbprint());
         device.hears(&answer).await;
         device
+    }
+
+    pub fn enroll(&self) {
+        let enroll = Enroll { device_name: Label::tidy("Ana's computer") };
+        let sealed = seal_enroll(&self.keys, &self.invite, &Facts::new(0, Timestamp::now()), enroll).unwrap();
+        self.link.publish(self.topics.enroll(&self.invite.id()), sealed.text, Retain::No).unwrap();
     }
 
     pub fn id(&self) -> String {
