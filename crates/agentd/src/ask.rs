@@ -88,7 +88,8 @@ impl Asker {
         let agent: Agent = setup::open_agent(&self.state_dir, &config, &self.keys)?;
         let accounts = setup::accounts(&agent, &config, None)?;
         let key_from = self.keys.source(&config);
-        Ok(Desk { agent, config, accounts, key_from })
+        let config_file = self.config_file.clone();
+        Ok(Desk { agent, config, config_file, accounts, key_from })
     }
 
     pub fn check_there_is_an_agent(&self) -> Result<()> {

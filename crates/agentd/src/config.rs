@@ -19,7 +19,7 @@ use valetkey_entra::cloud::{Authority, Cloud, Tenant};
 use valetkey_handoff::{Digest, Label};
 use valetkey_link::Settings;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, quoted};
 
 mod words;
 
@@ -192,7 +192,8 @@ impl Config {
         let mode = fs::metadata(path).map(|facts| facts.permissions().mode()).unwrap_or_default();
         if mode & ANYBODY_WRITES != 0 {
             // It names commands that are run.
-            return Err(Problem::configuration(format!("anybody can write {shown}; run: chmod o-w {shown}")));
+            let word = quoted(&path.to_string_lossy());
+            return Err(Problem::configuration(format!("anybody can write {shown}; run: chmod o-w {word}")));
         }
         Self::parse(&text, broker).map_err(|problem| Problem::configuration(format!("in {shown}: {problem}")))
     }

@@ -1,5 +1,6 @@
 //! Answers what commands ask, for the daemon and for a command that runs without one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
@@ -23,6 +24,7 @@ use crate::vault_key::Source;
 pub struct Desk {
     pub agent: Agent,
     pub config: Config,
+    pub config_file: PathBuf,
     pub accounts: Arc<dyn BrokerAccounts>,
     pub key_from: Option<Source>,
 }
@@ -75,9 +77,10 @@ impl Desk {
         expires: Option<String>,
     ) -> Result<Value, Problem> {
         let Some(client_id) = self.config.client_id.clone() else {
-            return Err(Problem::configuration(
-                "no app registration is configured. Set client_id in agent.toml; docs/entra.md says how to get one",
-            ));
+            return Err(Problem::configuration(format!(
+                "no app registration is configured. Set client_id in {}; docs/entra.md says how to get one",
+                self.config_file.display()
+            )));
         };
         let authority = self.config.authority().map_err(Problem::configuration)?;
         let graph = matches!(authority.cloud, Cloud::Custom(_)).then(|| authority.cloud.graph().to_string());
@@ -158,14 +161,20 @@ impl Desk {
         }))
     }
 
-    /// The account a name means; without a name, the only one.
+    /// The account a name means; without a name, the only one. Those that never worked are there on a device's word alone, and
+    /// are in nobody's way.
     fn account(&self, name: Option<&str>) -> Result<AccountId, Problem> {
         if let Some(name) = name {
             return Ok(self.agent.find_account(name)?);
         }
-        let accounts = self.agent.accounts();
+        let (accounts, unproven): (Vec<_>, Vec<_>) =
+            self.agent.accounts().into_iter().partition(|account| account.proven);
         match accounts.as_slice() {
             [one] => Ok(one.account),
+            [] if !unproven.is_empty() => Err(Problem::new(
+                "unavailable",
+                "no sign-in has worked yet, and one is being tried: valetkey-agent status says how it stands",
+            )),
             [] => Err(Problem::new(
                 "auth_required",
                 "nobody is connected yet. Make an invite: valetkey-agent invite --email …",

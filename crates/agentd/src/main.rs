@@ -134,8 +134,9 @@ async fn run(cli: Cli, keys: Keys, printer: Printer) -> Result<u8> {
             )?;
         }
         Command::Serve => {
-            let config = Config::load(&asker.config_file, asker.broker)?;
-            Box::pin(serve::serve(&asker.state_dir, config, &asker.keys, printer)).await?;
+            let config = Config::load(&asker.config_file, asker.broker.clone())?;
+            let Asker { state_dir, config_file, keys, .. } = &asker;
+            Box::pin(serve::serve(state_dir, config, config_file, keys, printer)).await?;
         }
         Command::Invite { email, allow, expires } => {
             printer.answer(&ask(Question::Invite { email, allow, expires }).await?, show::invite)?;

@@ -147,7 +147,7 @@ impl From<AgentError> for Problem {
             AgentError::Terms(_) | AgentError::Expiry | AgentError::Invite(_) => "invite",
             AgentError::NoAccount => "no_account",
             AgentError::NoDevice => "no_device",
-            AgentError::Broker(_) => "broker",
+            AgentError::Broker(_) | AgentError::LoginLeft(_) => "broker",
             _ => "failed",
         };
         Self::new(code, error)

@@ -17,15 +17,22 @@ use crate::desk::Desk;
 use crate::own_broker::OwnBroker;
 use crate::setup;
 use crate::show::Printer;
-use crate::vault_key::{Keys, Source};
+use crate::vault_key::Keys;
 
 /// Runs until SIGTERM, SIGINT, SIGHUP or a problem that ends it.
-pub async fn serve(state_dir: &Path, config: Config, keys: &Keys, printer: Printer) -> Result<()> {
+pub async fn serve(
+    state_dir: &Path,
+    config: Config,
+    config_file: &Path,
+    keys: &Keys,
+    printer: Printer,
+) -> Result<()> {
     // First, so that a stop in the middle of the start leaves no mosquitto behind.
     let mut ending = Ending::listen()?;
     if config.client_id.is_none() {
         tracing::warn!(
-            "no client_id is configured, so no invite can be made yet; docs/entra.md says how to get one"
+            "no client_id is set in {}, so no invite can be made yet; docs/entra.md says how to get one",
+            config_file.display()
         );
     }
     let agent = setup::open_agent(state_dir, &config, keys)?;
@@ -38,8 +45,15 @@ pub async fn serve(state_dir: &Path, config: Config, keys: &Keys, printer: Print
         started = start_broker(&agent, &config) => started?,
     };
     let key_from = keys.source(&config);
-    let ended =
-        work(&agent, config, key_from, printer, updates, door, settings, own.clone(), &mut ending).await;
+    let accounts = setup::accounts(&agent, &config, own.clone());
+    let ended = match accounts {
+        Ok(accounts) => {
+            let config_file = config_file.to_owned();
+            let desk = Desk { agent, config, config_file, accounts, key_from };
+            work(desk, printer, updates, door, settings, &mut ending).await
+        }
+        Err(error) => Err(error),
+    };
     if let Some(broker) = own {
         broker.stop().await;
     }
@@ -57,24 +71,19 @@ async fn start_broker(agent: &Agent, config: &Config) -> Result<(Settings, Optio
     Ok((settings, Some(Arc::new(broker))))
 }
 
-#[allow(clippy::too_many_arguments, reason = "everything that was started, handed over once")]
 async fn work(
-    agent: &Agent,
-    config: Config,
-    key_from: Option<Source>,
+    desk: Desk,
     printer: Printer,
     updates: Receiver<Update>,
     door: Door,
     settings: Settings,
-    own: Option<Arc<OwnBroker>>,
     ending: &mut Ending,
 ) -> Result<()> {
-    let accounts = setup::accounts(agent, &config, own)?;
+    let (agent, accounts) = (desk.agent.clone(), Arc::clone(&desk.accounts));
     printer.event(
         &json!({ "event": "serving", "agent": agent.id(), "name": agent.name(), "broker": settings.url }),
         || format!("{} is running. Invite somebody: valetkey-agent invite --email …", agent.name()),
     );
-    let desk = Arc::new(Desk { agent: agent.clone(), config, accounts: Arc::clone(&accounts), key_from });
     let stop = CancellationToken::new();
     let telling = tokio::spawn(tell(updates, printer));
     let running = async {
@@ -82,7 +91,7 @@ async fn work(
         stop.cancel();
         ran
     };
-    let both = async { tokio::join!(running, door.serve(desk, &stop)).0 };
+    let both = async { tokio::join!(running, door.serve(Arc::new(desk), &stop)).0 };
     tokio::pin!(both);
     let ended = tokio::select! {
         ran = &mut both => match ran {

@@ -78,6 +78,7 @@ async fn from_invite_to_removal_every_step_is_in_the_audit_in_order_and_no_secre
     assert_eq!(one(&all, "health_changed")["to"], "connected");
     let served = one(&all, "token_served");
     assert_eq!((served["account"].as_str(), served["resource"].as_str()), (Some(&*account), Some("graph")));
+    assert_eq!(served["capabilities"], serde_json::json!(["mail", "calendar"]));
     assert_eq!(served["caller"]["via"], "socket");
     assert_eq!(served["caller"]["uid"], fs::metadata(daemon.state_dir()).unwrap().uid());
     assert!(served["caller"]["pid"].as_i64().is_some_and(|pid| pid > 0), "{served}");

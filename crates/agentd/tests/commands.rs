@@ -177,7 +177,8 @@ fn a_configuration_that_is_wrong_is_called_that_with_its_file_and_key() {
     support::write(&home.config(), "");
     let (code, message) = home.json(&["invite", "--email", "ana@contoso.example"]).error();
     assert_eq!(code, "configuration");
-    assert!(message.contains("client_id") && message.contains("docs/entra.md"), "{message}");
+    assert!(message.contains("docs/entra.md"), "{message}");
+    assert!(message.contains(&format!("Set client_id in {};", home.config().display())), "{message}");
 }
 
 #[test]
@@ -383,6 +384,38 @@ fn removing_an_account_deletes_its_tokens_and_does_not_claim_to_have_revoked_the
 
     home.store(&["ana@contoso.example"], "connected");
     assert_eq!(home.json(&["remove", "--account", "ana@contoso.example"]).json()["revoked"], false);
+}
+
+/// A paired device decides what that one is called.
+#[test]
+fn an_account_that_never_worked_is_in_no_commands_way_and_named_by_its_whole_id() {
+    let home = Home::initialised();
+    home.store(&["ana@contoso.example", "ana@contoso.example"], "reconnect_needed");
+    let (id, unproven) = {
+        let mut files: Vec<_> = fs::read_dir(home.state().join("vault")).unwrap().collect();
+        files.sort_by_key(|file| file.as_ref().unwrap().file_name());
+        let file = files.pop().unwrap().unwrap();
+        (file.file_name().into_string().unwrap().trim_end_matches(".json").to_owned(), file.path())
+    };
+    let mut facts: serde_json::Value = serde_json::from_slice(&fs::read(&unproven).unwrap()).unwrap();
+    facts["ValetKey"].as_object_mut().unwrap().remove("refreshed_at").unwrap();
+    support::write(&unproven, &facts.to_string());
+    let copy = |name: &str| home.folder.path().join(name).to_str().unwrap().to_owned();
+
+    for (name, account) in [("one", None), ("two", Some("ana@contoso.example")), ("three", Some("ana"))] {
+        let account = account.map_or(vec![], |account| vec!["--account", account]);
+        let ran = home.json(&[&["export", "--msal", &copy(name)][..], &account].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(!fs::read_to_string(copy(name)).unwrap().contains(&id), "the other one's");
+    }
+    assert_eq!(home.json(&["accounts"]).json().as_array().unwrap().len(), 2, "it is shown all the same");
+    assert_eq!(home.json(&["remove", "--account", "ana@contoso.example"]).code, 0);
+    let (code, message) = home.json(&["remove", "--account", "ana@contoso.example"]).error();
+    assert_eq!(code, "no_account");
+    assert!(message.contains(&id) && message.contains("say its whole id"), "{message}");
+    let ran = home.json(&["token"]);
+    assert_eq!((ran.code, ran.error().0.as_str()), (5, "unavailable"), "{ran:?}");
+    assert_eq!(home.json(&["remove", "--account", &id]).code, 0);
 }
 
 #[test]

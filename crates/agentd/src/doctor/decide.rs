@@ -138,7 +138,10 @@ fn configuration(facts: &Facts) -> Vec<Finding> {
         Finding::warning(
             "configuration",
             "No app registration is configured, so nobody can be invited.",
-            "Set client_id in agent.toml; docs/entra.md says how to get one.",
+            format!(
+                "Set client_id in {}; docs/entra.md says how to get one.",
+                facts.configuration_file.display()
+            ),
         )
     }]
 }

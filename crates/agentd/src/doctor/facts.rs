@@ -13,6 +13,7 @@ pub struct Facts {
     pub directory: Directory,
     /// What is wrong with the configuration, in words; `None`: it can be used.
     pub configuration_problem: Option<String>,
+    pub configuration_file: PathBuf,
     pub has_client_id: bool,
     /// `None`: it could not be looked at, or there is none.
     pub vault: Option<Vault>,

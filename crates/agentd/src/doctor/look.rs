@@ -51,6 +51,7 @@ pub async fn look(asker: &Asker) -> Facts {
         at: Timestamp::now(),
         directory,
         vault,
+        configuration_file: asker.config_file.clone(),
         has_client_id: config.as_ref().is_ok_and(|config| config.client_id.is_some()),
         configuration_problem: config.err().map(|problem| problem.message),
         agent: met,

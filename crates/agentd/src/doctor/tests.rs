@@ -56,6 +56,7 @@ fn well() -> Facts {
             holder: Some(4711),
         },
         configuration_problem: None,
+        configuration_file: "/etc/its agent.toml".into(),
         has_client_id: true,
         vault: Some(Vault {
             sealed: true,
@@ -214,7 +215,12 @@ fn an_agent_that_does_not_run_or_does_not_answer_is_a_problem() {
     assert_says(&found, "agent", Level::Problem, &["process 4711"]);
     let found = with(|facts| facts.configuration_problem = Some("in agent.toml: line 3".into()));
     assert_says(&found, "configuration", Level::Problem, &["line 3"]);
-    assert_says(&with(|facts| facts.has_client_id = false), "configuration", Level::Warning, &["client_id"]);
+    assert_says(
+        &with(|facts| facts.has_client_id = false),
+        "configuration",
+        Level::Warning,
+        &["client_id in /etc/its agent.toml"],
+    );
 }
 
 /// Shows of the queue's limit that it is said for a broker of either kind, with why no sign-in is lost by it.
