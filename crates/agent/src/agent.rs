@@ -314,6 +314,12 @@ impl Agent {
         Some(self.0.vault.facts(account)?.authority.graph().clone())
     }
 
+    /// Waits until every refresh that has begun is saved. [`Agent::run`] does that when it ends; this is for whoever asks for
+    /// tokens later than that.
+    pub async fn finish(&self) {
+        self.0.tokens.finish().await;
+    }
+
     /// What happens from now on.
     pub fn updates(&self) -> broadcast::Receiver<Update> {
         self.0.announcer.subscribe()

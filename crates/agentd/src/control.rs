@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use valetkey_agent::Caller;
 
 use crate::problem::Problem;
@@ -23,6 +25,8 @@ use crate::problem::Problem;
 const MAX_QUESTION_BYTES: u64 = 64 * 1024;
 /// Longer than a refresh at a slow provider, and than an operator's command for credentials.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// For an answer to be taken: it fits into the socket, unless somebody asks and asks and never reads.
+const TAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Between tries to take a command in when the system has no room for another open file.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -139,14 +143,15 @@ impl Door {
         Ok(Self { listener, path })
     }
 
-    /// Answers until cancelled.
+    /// Answers until cancelled; what has been asked by then is answered before this returns, and nothing after it.
     pub async fn serve<A: Answers>(self, answers: Arc<A>, stop: &CancellationToken) {
+        let conversations = TaskTracker::new();
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
             match accepted {
                 Ok((stream, _)) => {
-                    let answers = Arc::clone(&answers);
-                    tokio::spawn(async move {
-                        if let Err(error) = converse(stream, answers.as_ref()).await {
+                    let (answers, stop) = (Arc::clone(&answers), stop.clone());
+                    conversations.spawn(async move {
+                        if let Err(error) = converse(stream, answers.as_ref(), &stop).await {
                             tracing::debug!(%error, "a command went away");
                         }
                     });
@@ -157,6 +162,9 @@ impl Door {
                 }
             }
         }
+        drop(self);
+        conversations.close();
+        conversations.wait().await;
     }
 }
 
@@ -166,12 +174,12 @@ impl Drop for Door {
     }
 }
 
-async fn converse<A: Answers>(stream: UnixStream, answers: &A) -> Result<()> {
+async fn converse<A: Answers>(stream: UnixStream, answers: &A, stop: &CancellationToken) -> Result<()> {
     let asks = stream.peer_cred()?;
     let caller = Caller::Socket { uid: asks.uid(), pid: asks.pid() };
     let (read, mut write) = stream.into_split();
     let mut lines = AsyncReader::new(read.take(MAX_QUESTION_BYTES)).lines();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(Some(line)) = stop.run_until_cancelled(lines.next_line()).await.transpose()? {
         let answer = match serde_json::from_str(&line) {
             Ok(question) => answers.answer(question, caller).await,
             Err(_) => Answer::Error(Problem::new(
@@ -181,7 +189,7 @@ async fn converse<A: Answers>(stream: UnixStream, answers: &A) -> Result<()> {
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
-        write.write_all(&text).await?;
+        timeout(TAKE_LIMIT, write.write_all(&text)).await??;
     }
     Ok(())
 }

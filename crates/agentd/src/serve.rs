@@ -91,7 +91,12 @@ async fn work(
         stop.cancel();
         ran
     };
-    let both = async { tokio::join!(running, door.serve(Arc::new(desk), &stop)).0 };
+    let both = async {
+        let (ran, ()) = tokio::join!(running, door.serve(Arc::new(desk), &stop));
+        // A command may have begun one after the agent had saved its own.
+        agent.finish().await;
+        ran
+    };
     tokio::pin!(both);
     let ended = tokio::select! {
         ran = &mut both => match ran {

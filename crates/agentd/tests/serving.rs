@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,28 @@ async fn a_command_that_stays_connected_does_not_keep_it_from_stopping_its_mosqu
     serving.stop().unwrap();
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
     assert!(!is_alive(mosquitto));
+}
+
+/// What it began then would be cut off half-way: a refresh of which Microsoft alone knows.
+#[tokio::test]
+async fn a_command_that_stays_connected_is_not_answered_any_more_once_it_stops() {
+    let home = Home::initialised();
+    let mut serving = home.serve().await;
+    let mut asks = std::os::unix::net::UnixStream::connect(home.state().join("agent.sock")).unwrap();
+    let mut answers = BufReader::new(asks.try_clone().unwrap()).lines();
+    asks.write_all(b"{\"ask\":\"accounts\"}\n").unwrap();
+    assert_eq!(answers.next().unwrap().unwrap(), "{\"ok\":[]}");
+    // Its broker does not end, so it is long in ending itself.
+    let mosquitto = home.mosquitto();
+    signal(mosquitto, "STOP");
+    signal(serving.pid(), "TERM");
+    until("it has begun to stop", || home.log().contains("stopping")).await;
+    until("commands find it gone", || !home.state().join("agent.sock").exists()).await;
+    let _ = asks.write_all(b"{\"ask\":\"accounts\"}\n");
+    assert!(!matches!(answers.next(), Some(Ok(answer)) if !answer.is_empty()), "it was answered");
+    assert!(is_alive(serving.pid()), "it has not ended, so it could have answered");
+    signal(mosquitto, "CONT");
+    assert_eq!(serving.ended().await.unwrap().code(), Some(0), "{}", home.log());
 }
 
 #[tokio::test]
