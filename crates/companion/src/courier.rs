@@ -336,6 +336,7 @@ impl Courier {
                     // Not an answer to a sign-in; better asked again than believed.
                     Outcome::Done => Err("unexpected".to_owned()),
                 };
+                self.currency.forget_asked();
                 self.tell(Event::Receipt { account, generation, outcome });
             }
             (Some(What::Enroll { .. }), Outcome::Refused { reason }) => {

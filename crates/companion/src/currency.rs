@@ -2,7 +2,8 @@
 //! bring a banner back or to hide a lapse; a signature says who, not when.
 //!
 //! Current is an answer to a question of this run, and from the first such answer on whatever the agent said later than
-//! all that was heard. Only the agent's own clock is compared with itself, and a fresh answer overrules even that.
+//! all that was heard. Only the agent's own clock is compared with itself, and a fresh answer overrules even that: one that came
+//! before anything else the agent has said since the question.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -32,14 +33,16 @@ impl Currency {
         }
     }
 
+    /// Something was heard that is news by itself. An answer that has not come until now is older than that: a broker may have
+    /// kept it back.
+    pub fn forget_asked(&mut self) {
+        self.asked.clear();
+    }
+
     /// Whether a verified message is current; `answers` is the `hello` it says it answers.
     pub fn judge(&mut self, header: &Header, answers: Option<Uuid>) -> bool {
         let question = answers.and_then(|hello| self.asked.iter().position(|asked| *asked == hello));
         let is_answer = question.is_some();
-        if let Some(question) = question {
-            // An answer to an earlier question that comes after this one is an old one.
-            self.asked.drain(..=question);
-        }
         match self.newest {
             None if !is_answer => return false,
             Some(newest) if header.issued_at == newest => {}
@@ -49,7 +52,14 @@ impl Currency {
                 self.in_that_second.clear();
             }
         }
-        self.in_that_second.insert(header.jti)
+        let is_news = self.in_that_second.insert(header.jti);
+        match question {
+            // An answer to an earlier question that comes after this one is an old one.
+            Some(question) => drop(self.asked.drain(..=question)),
+            None if is_news => self.forget_asked(),
+            None => {}
+        }
+        is_news
     }
 }
 
@@ -112,6 +122,41 @@ mod tests {
         assert!(!currency.judge(&first, Some(hellos[0])), "kept back until a later one had come");
         assert!(!currency.judge(&second, Some(hellos[1])));
         assert!(currency.judge(&header(1002), Some(hellos[2])));
+    }
+
+    /// The broker keeps one answer back, delivers a lapse and what came after it, and then the answer.
+    #[test]
+    fn an_answer_that_was_kept_back_until_the_agent_had_said_more_counts_no_longer() {
+        let mut currency = answered_at(1000);
+        let hello = Uuid::new_v4();
+        currency.asked(hello);
+        let kept_back = header(1001);
+        assert!(currency.judge(&header(1002), None));
+        assert!(!currency.judge(&kept_back, Some(hello)));
+        let next = Uuid::new_v4();
+        currency.asked(next);
+        assert!(currency.judge(&header(1003), Some(next)), "and the next question has its answer");
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_a_heartbeat_of_the_same_second_or_an_earlier_one_counts() {
+        for second in [1002, 1003] {
+            let mut currency = answered_at(1000);
+            let hello = Uuid::new_v4();
+            currency.asked(hello);
+            assert!(currency.judge(&header(1002), None));
+            assert!(currency.judge(&header(second), Some(hello)));
+        }
+    }
+
+    /// The same with a receipt, which counts before anything else has been heard in a run.
+    #[test]
+    fn an_answer_that_was_kept_back_until_a_receipt_had_come_counts_no_longer() {
+        let mut currency = Currency::default();
+        let hello = Uuid::new_v4();
+        currency.asked(hello);
+        currency.forget_asked();
+        assert!(!currency.judge(&header(1000), Some(hello)));
     }
 
     #[test]
