@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::backoff::retry_delay;
 use crate::link::{Delivery, Event, Shared};
 use crate::plan::{CONNECT_TIMEOUT, IN_FLIGHT, Plan};
 use crate::problem::Problem;
@@ -52,6 +53,11 @@ pub(crate) struct Connection<'a> {
     requested: VecDeque<Item>,
     in_flight: HashMap<u16, Item>,
     up_since: Option<Instant>,
+    /// What was asked for last, and then what of it was refused.
+    subscribing: Vec<String>,
+    /// When the refused ones are asked for again, and how often that was done.
+    subscribe_at: Option<Instant>,
+    subscribed_again: u32,
     leaving: bool,
 }
 
@@ -68,6 +74,9 @@ impl<'a> Connection<'a> {
             requested: VecDeque::new(),
             in_flight: HashMap::new(),
             up_since: None,
+            subscribing: plan.settings.subscriptions.clone(),
+            subscribe_at: None,
+            subscribed_again: 0,
             leaving: false,
         }
     }
@@ -109,6 +118,9 @@ impl<'a> Connection<'a> {
                         () = sleep_until(leave_by.unwrap_or(heard)), if leave_by.is_some() => return End::Over,
                         signal = &mut poll => break signal,
                         () = self.shared.work.notified() => {}
+                        () = sleep_until(self.subscribe_at.unwrap_or(heard)), if self.subscribe_at.is_some() => {
+                            self.subscribe_again(&requests);
+                        }
                         () = sleep_until(heard + silence) => return End::Lost(Problem::Stalled),
                     }
                 }
@@ -259,29 +271,56 @@ impl<'a> Connection<'a> {
         self.session_present = session_present;
         let settings = &self.plan.settings;
         // The channel is empty, so these fit.
-        let subscribing = !settings.subscriptions.is_empty() && requests.subscribe(&settings.subscriptions);
+        let subscribing = !self.subscribing.is_empty() && requests.subscribe(&self.subscribing);
         if let Some(birth) = &settings.birth
             && requests.publish(birth)
         {
             self.requested.push_back(Item::Birth);
         }
-        if subscribing { None } else { Some(self.up()) }
+        if subscribing { None } else { Some(self.up(self.session_present)) }
     }
 
+    /// The first answer, or one to asking again. Whatever was granted is told with an `Up`; what is still refused, after it.
     async fn subscribed(&mut self, granted: &[bool]) -> bool {
-        for (filter, granted) in self.plan.settings.subscriptions.iter().zip(granted) {
-            if !granted && !self.tell(Some(Event::Refused { topic: filter.clone(), id: None })).await {
+        let first = self.up_since.is_none();
+        let asked = self.subscribing.len();
+        let mut granted = granted.iter();
+        self.subscribing.retain(|_| granted.next() == Some(&false));
+        self.subscribe_at = None;
+        if !self.subscribing.is_empty() {
+            self.subscribe_later();
+        }
+        if !first && self.subscribing.len() == asked {
+            return true;
+        }
+        let up = self.up(first && self.session_present);
+        let refused = self.subscribing.clone().into_iter().map(|topic| Event::Refused { topic, id: None });
+        for event in std::iter::once(up).chain(refused) {
+            if !self.tell(Some(event)).await {
                 return false;
             }
         }
-        let up = self.up();
-        self.tell(Some(up)).await
+        true
     }
 
-    fn up(&mut self) -> Event {
-        self.up_since = Some(Instant::now());
-        tracing::debug!(session_present = self.session_present, "broker connection up");
-        Event::Up { session_present: self.session_present }
+    /// A broker may open a topic to somebody only when it has learnt who that is.
+    fn subscribe_again(&mut self, requests: &impl Requests) {
+        self.subscribe_at = None;
+        if !self.leaving && !requests.subscribe(&self.subscribing) {
+            self.subscribe_later();
+        }
+    }
+
+    /// As rarely as one connects to a broker that refuses.
+    fn subscribe_later(&mut self) {
+        self.subscribe_at = Some(Instant::now() + retry_delay(self.subscribed_again, rand::random()));
+        self.subscribed_again = self.subscribed_again.saturating_add(1);
+    }
+
+    fn up(&mut self, session_present: bool) -> Event {
+        self.up_since.get_or_insert_with(Instant::now);
+        tracing::debug!(session_present, "broker connection up");
+        Event::Up { session_present }
     }
 
     /// While leaving, events are no longer told, and that is no reason to end at once.

@@ -21,7 +21,8 @@ const EVENTS_BUFFERED: usize = 64;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// Connected and subscribed. Without `session_present` the broker has kept nothing from before.
+    /// Connected and subscribed. Without `session_present` the broker has kept nothing from before. It comes once more when a
+    /// subscription that was refused is granted after all: what was said there until then is lost.
     Up { session_present: bool },
     /// Not connected; the next try begins after `retry_in`.
     Down { problem: Problem, retry_in: Duration },
@@ -29,7 +30,8 @@ pub enum Event {
     Message(Delivery),
     /// The broker has taken the message; that says nothing of who received it, or of a disk.
     Published { id: PublishId, topic: String },
-    /// The broker did not allow a publish (`id`; MQTT 5 only) or a subscription (`None`), or found it too large.
+    /// The broker did not allow a publish (`id`; MQTT 5 only) or a subscription (`None`, after `Up`), or found it too large.
+    /// A subscription is asked for again.
     Refused { topic: String, id: Option<PublishId> },
 }
 

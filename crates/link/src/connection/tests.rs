@@ -222,8 +222,58 @@ async fn a_subscription_that_is_not_granted_is_told() {
     settings.subscriptions = vec!["mine".into(), "yours".into()];
     let answer = Step::Signal(Signal::Subscribed { granted: vec![true, false] });
     let mut link = Fixture::start(settings, vec![vec![connected(), answer]]);
-    assert!(matches!(link.next().await, Event::Refused { topic, id: None } if topic == "yours"));
     assert!(matches!(link.next().await, Event::Up { .. }));
+    assert!(matches!(link.next().await, Event::Refused { topic, id: None } if topic == "yours"));
+}
+
+/// A broker may open a topic only when its reader is known.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_not_granted_is_asked_for_again_until_it_is() {
+    let mut settings = settings();
+    settings.subscriptions = vec!["mine".into(), "yours".into(), "theirs".into()];
+    let answer = |granted: &[bool]| Step::Signal(Signal::Subscribed { granted: granted.to_vec() });
+    let script = vec![
+        connected(),
+        answer(&[true, false, false]),
+        Step::Requests(2),
+        answer(&[false, false]),
+        Step::Requests(3),
+        answer(&[true, false]),
+        Step::Requests(4),
+        answer(&[true]),
+    ];
+    let mut link = Fixture::start(settings, vec![script]);
+    assert!(matches!(link.next().await, Event::Up { .. }));
+    assert!(matches!(link.next().await, Event::Refused { topic, .. } if topic == "yours"));
+    assert!(matches!(link.next().await, Event::Refused { topic, .. } if topic == "theirs"));
+    // Refused once more: that is no news.
+    assert!(matches!(link.next().await, Event::Up { session_present: false }));
+    assert!(matches!(link.next().await, Event::Refused { topic, .. } if topic == "theirs"));
+    assert!(matches!(link.next().await, Event::Up { session_present: false }));
+    tokio::time::sleep(LONGEST_CEILING * 2).await;
+    let asked = [
+        "subscribe [\"mine\", \"yours\", \"theirs\"]",
+        "subscribe [\"yours\", \"theirs\"]",
+        "subscribe [\"yours\", \"theirs\"]",
+        "subscribe [\"theirs\"]",
+    ];
+    assert_eq!(link.log(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_grants_it_never_is_asked_ever_more_rarely() {
+    let mut settings = settings();
+    settings.subscriptions = vec!["yours".into()];
+    let no = || Step::Signal(Signal::Subscribed { granted: vec![false] });
+    let mut script = vec![connected(), no()];
+    for asked in 2..100 {
+        script.extend([Step::Requests(asked), no(), Step::Signal(Signal::Heard)]);
+    }
+    let mut link = Fixture::start(settings, vec![script]);
+    assert!(matches!(link.next().await, Event::Up { .. }));
+    assert!(matches!(link.next().await, Event::Refused { .. }));
+    tokio::time::sleep(LONGEST_CEILING * 3).await;
+    assert!((5..100).contains(&link.log().len()), "{} in three minutes", link.log().len());
 }
 
 /// A message that the broker cannot take would otherwise end each connection, for ever.
