@@ -150,6 +150,28 @@ async fn a_linked_computer_is_checked_up_to_what_its_assistant_answers_and_the_r
     assert_says(&gone, "sign_in_service", "problem", "can't be reached");
 }
 
+/// Three days of heartbeats: a broker has no more than twenty under way to one reader, and the answer is behind them.
+#[tokio::test]
+async fn an_answer_behind_all_that_was_kept_for_this_computer_is_heard() {
+    let home = TempDir::new().unwrap();
+    let (_tenant, _broker, mut agent, body) = linked(home.path()).await;
+    for _ in 0..60 {
+        agent.say_state(vec![account_state(&body, 1, Health::Connected, None)]);
+    }
+    let mut asking = tokio::spawn(cli(home.path(), &["doctor", "--json"]).output());
+    let asked = loop {
+        tokio::select! {
+            asked = &mut asking => break asked.unwrap().unwrap(),
+            // The first may be one that the linking has left.
+            (_, message, _) = agent.next() => if matches!(message, ToAgent::Hello(_)) {
+                agent.say_state(vec![account_state(&body, 1, Health::Connected, None)]);
+            },
+        }
+    };
+    assert_says(&asked, "assistant", "ok", "");
+    assert_says(&asked, "account", "ok", ALICE.mail);
+}
+
 #[tokio::test]
 async fn what_waits_for_a_receipt_is_said_with_since_when() {
     let home = TempDir::new().unwrap();

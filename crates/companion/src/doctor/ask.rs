@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::timeout;
-use valetkey_handoff::message::State as Answer;
-use valetkey_handoff::{Presence, ToDevice, Topic, open};
-use valetkey_link::{Event, Link, Problem, Refusal, Retain, Settings};
+use uuid::Uuid;
+use valetkey_handoff::message::State;
+use valetkey_handoff::{Presence, PublicKeys, ToDevice, Topic, Topics, open};
+use valetkey_link::{Clock, Delivery, Event, Events, Link, Problem, Refusal, Retain, Settings};
 
 use super::facts::{Account, Assistant};
 use crate::controller::Options;
@@ -22,75 +23,113 @@ pub(super) struct Asked {
     pub assistant: Assistant,
 }
 
-/// Says hello and waits for the answer to it. Nothing is acknowledged: what the broker has kept comes again.
+/// Says hello and waits for the answer to it. What the companion needs, such as a receipt, is not acknowledged: it comes again.
+/// What it would only pass over is, because behind twenty of those a broker delivers no answer.
 pub(super) async fn ask(keeper: &Keeper, settings: Settings, options: &Options) -> Asked {
     let failed = |problem| Asked { problem: Some(problem), assistant: Assistant::default() };
     // Nobody is told that this device is there: it is gone in a moment.
     let settings = Settings { birth: None, last_will: None, ..settings };
     let Ok((link, mut events)) = Link::start(settings) else { return failed(Problem::ProtocolError) };
-    let up = async {
-        loop {
-            match events.next().await {
-                Some(Event::Up { .. }) => return Ok(()),
-                Some(Event::Down { problem, .. }) => return Err(problem),
-                Some(Event::Refused { id: None, .. }) => {
-                    return Err(Problem::Refused(Refusal::NotAuthorized));
-                }
-                Some(_) => {}
-                None => return Err(Problem::ClosedByBroker),
-            }
-        }
-    };
-    let up = timeout(BROKER_PATIENCE, up).await.unwrap_or(Err(Problem::Unreachable));
-    if let Err(problem) = up {
-        link.stop().await;
-        return failed(problem);
-    }
-    let mut assistant = Assistant::default();
+    let mut listener = Listener::new(keeper, options);
     let patience = Duration::try_from(HELLO_PATIENCE).unwrap_or_default();
-    let answered =
-        timeout(patience, answer(keeper, &link, &mut events, &mut assistant.said_online, options)).await;
-    link.stop().await;
-    if let Ok(Some((state, at))) = answered {
-        assistant.answered_at = Some(at);
-        assistant.accounts = courier::accounts(state)
-            .into_iter()
-            .map(|one| Account { address: one.address, health: one.health, reason: one.reason })
-            .collect();
+    let connected = listener.listen(&link, &mut events, |event| matches!(event, Event::Up { .. }));
+    let mut came = timeout(BROKER_PATIENCE, connected).await.unwrap_or(Err(Problem::Unreachable));
+    if came.is_ok() && listener.say_hello(&link) {
+        let answered = listener.listen(&link, &mut events, |_| false);
+        // Silence is not the broker's fault.
+        came = timeout(patience, answered).await.unwrap_or(Ok(()));
     }
-    Asked { problem: None, assistant }
+    link.stop().await;
+    match came {
+        Ok(()) => Asked { problem: None, assistant: listener.heard },
+        Err(problem) => failed(problem),
+    }
 }
 
-async fn answer(
-    keeper: &Keeper,
-    link: &Link,
-    events: &mut valetkey_link::Events,
-    online: &mut Option<bool>,
-    options: &Options,
-) -> Option<(Answer, Timestamp)> {
-    let (agent, topics) = {
-        let pairing = &keeper.kept().pairing;
-        (pairing.get().agent.clone(), pairing.get().topics())
-    };
-    let hello = keeper.hello(options.clock.now()).ok()?;
-    link.publish(keeper.inbox_topic(), hello.text, Retain::No).ok()?;
-    while let Some(event) = events.next().await {
-        let Event::Message(delivery) = event else { continue };
-        match topics.parse(&delivery.topic) {
-            Some(Topic::Presence(who)) if who == *topics.agent() => {
-                *online = Presence::parse(&delivery.payload).map(|presence| presence == Presence::Online);
+struct Listener<'a> {
+    keeper: &'a Keeper,
+    clock: &'a Clock,
+    agent: PublicKeys,
+    topics: Topics,
+    hello: Option<Uuid>,
+    heard: Assistant,
+}
+
+impl<'a> Listener<'a> {
+    fn new(keeper: &'a Keeper, options: &'a Options) -> Self {
+        let (agent, topics) = {
+            let pairing = &keeper.kept().pairing;
+            (pairing.get().agent.clone(), pairing.get().topics())
+        };
+        Self { keeper, clock: &options.clock, agent, topics, hello: None, heard: Assistant::default() }
+    }
+
+    fn say_hello(&mut self, link: &Link) -> bool {
+        let Ok(hello) = self.keeper.hello(self.clock.now()) else { return false };
+        self.hello = Some(hello.jti);
+        link.publish(self.keeper.inbox_topic(), hello.text, Retain::No).is_ok()
+    }
+
+    /// Until the answer, or an event that is the `last` one wanted. Much may come before the connection is said to be up.
+    async fn listen(
+        &mut self,
+        link: &Link,
+        events: &mut Events,
+        last: impl Fn(&Event) -> bool,
+    ) -> Result<(), Problem> {
+        while let Some(event) = events.next().await {
+            let is_last = last(&event);
+            match event {
+                Event::Message(delivery) => self.take(delivery, link),
+                // Once connected, it may be lost and come again within the time there is.
+                Event::Down { problem, .. } if self.hello.is_none() => return Err(problem),
+                Event::Refused { id: None, .. } => return Err(Problem::Refused(Refusal::NotAuthorized)),
+                _ => {}
             }
-            Some(Topic::Out(device)) if device == keeper.keys.thumbprint() => {
-                let now = options.clock.now();
-                if let Ok(opened) = open::<ToDevice>(&delivery.payload, &agent, &keeper.keys, now)
-                    && let ToDevice::State(state) = opened.message
-                    && state.answers == Some(hello.jti)
-                {
-                    return Some((state, now));
+            if is_last || self.heard.answered_at.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Problem::ClosedByBroker)
+    }
+
+    fn take(&mut self, delivery: Delivery, link: &Link) {
+        if self.is_done_with(&delivery.topic, &delivery.payload) {
+            link.ack(delivery);
+        }
+    }
+
+    /// Reads it. Whether the companion has no need of it any more.
+    fn is_done_with(&mut self, topic: &str, payload: &[u8]) -> bool {
+        match self.topics.parse(topic) {
+            Some(Topic::Presence(who)) if who == *self.topics.agent() => {
+                let said = Presence::parse(payload);
+                self.heard.said_online = said.map(|presence| presence == Presence::Online);
+            }
+            Some(Topic::Out(device)) if device == self.keeper.keys.thumbprint() => {
+                let now = self.clock.now();
+                let opened = open::<ToDevice>(payload, &self.agent, &self.keeper.keys, now);
+                match opened.map(|opened| opened.message) {
+                    Ok(ToDevice::State(state)) => {
+                        if self.hello.is_some() && state.answers == self.hello {
+                            self.answered(state, now);
+                        }
+                    }
+                    // Nobody can open it.
+                    Err(_) => {}
+                    Ok(_) => return false,
                 }
             }
             _ => {}
         }
+        true
     }
-    None
+
+    fn answered(&mut self, state: State, now: Timestamp) {
+        self.heard.answered_at = Some(now);
+        self.heard.accounts = courier::accounts(state)
+            .into_iter()
+            .map(|one| Account { address: one.address, health: one.health, reason: one.reason })
+            .collect();
+    }
 }
