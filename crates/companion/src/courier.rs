@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Order {
     SayHello,
     SendPending,
+    /// The agent knows this device now, also if that could not be saved.
+    Enrolled,
     /// Ask the agent to give up these accounts, and answer when the broker has it, or after a while.
     Farewell(Vec<AccountId>, oneshot::Sender<()>),
 }
@@ -48,6 +50,8 @@ pub(crate) struct Courier {
     clock: Clock,
     heart: mpsc::UnboundedSender<Event>,
     up: bool,
+    /// The agent knows this device. The file may be the last one to hear of it.
+    enrolled: bool,
     /// Since when, on this connection, the broker has had an `enroll` that came after its invite's end.
     late_since: Option<Instant>,
     /// With the link and not yet with the broker.
@@ -60,14 +64,15 @@ pub(crate) struct Courier {
 
 impl Courier {
     pub fn new(keeper: Arc<Keeper>, link: Link, clock: Clock, heart: mpsc::UnboundedSender<Event>) -> Self {
-        let (agent, topics) = {
+        let (agent, topics, enrolled) = {
             let pairing = &keeper.kept().pairing;
-            (pairing.get().agent.clone(), pairing.get().topics())
+            (pairing.get().agent.clone(), pairing.get().topics(), pairing.get().enrolled)
         };
         Self {
             keeper,
             agent,
             topics,
+            enrolled,
             link,
             clock,
             heart,
@@ -123,6 +128,7 @@ impl Courier {
                 self.wake.wanted = true;
                 self.send_due();
             }
+            Order::Enrolled => self.enrolled = true,
             Order::Farewell(accounts, done) => {
                 for account in accounts {
                     if let Err(error) = self.keeper.keep_disconnect(account, self.clock.now()) {
@@ -180,10 +186,10 @@ impl Courier {
     }
 
     /// What is not to be sent now: it is being sent; or, until the agent knows this device, nobody but it may write to its inbox,
-    /// and nobody would read it. Asked before what is kept is locked.
+    /// and nobody would read it.
     fn held(&self) -> impl Fn(&Pending) -> bool + use<> {
         let on_its_way: HashSet<Uuid> = self.in_flight.values().copied().collect();
-        let enrolled = self.keeper.kept().pairing.get().enrolled;
+        let enrolled = self.enrolled;
         move |pending| {
             on_its_way.contains(&pending.jti) || !(enrolled || matches!(pending.what, What::Enroll { .. }))
         }
@@ -224,9 +230,8 @@ impl Courier {
             }
             link::Event::Refused { topic, id } => {
                 let kept = id.and_then(|id| self.in_flight.remove(&id)).is_some();
-                let enrolled = self.keeper.kept().pairing.get().enrolled;
                 let presence = self.presence_topic();
-                if is_shut_out(&presence, &topic, kept || id.is_none(), enrolled) {
+                if is_shut_out(&presence, &topic, kept || id.is_none(), self.enrolled) {
                     tracing::warn!(topic, "the broker does not let this device in there");
                     self.tell(Event::LinkDown(LinkProblem::Refused));
                 }

@@ -164,9 +164,9 @@ impl Hands {
             Done::Paired(Ok(session)) => {
                 self.pairing = false;
                 self.offered = None;
-                let assistant = session.keeper.kept().pairing.get().assistant();
+                let paired = session.paired();
                 self.session = Some(session);
-                Event::Paired(Ok(assistant))
+                Event::Paired(Ok(paired))
             }
         })
     }
@@ -197,12 +197,16 @@ impl Hands {
             Effect::WithdrawLapse => self.shell(Some(Outlet::Withdraw { id: LAPSE.into() })),
             Effect::SayHello => self.order(Order::SayHello),
             Effect::SendPending => self.order(Order::SendPending),
+            Effect::HandOver { generation } => self.with_session(|session| session.hand_over(generation)),
             Effect::Unpair { tell } => self.unpair(tell),
             Effect::Discard { generation } => self.with_session(|session| session.discard(generation)),
             Effect::AskDisconnect { account } => self.with_session(|session| {
                 session.disconnect(account, self.options.clock.now());
             }),
-            Effect::SaveEnrolled => self.with_session(|session| session.change(|p| p.enrolled = true)),
+            Effect::SaveEnrolled => self.with_session(|session| {
+                session.change(|pairing| pairing.enrolled = true);
+                session.order(Order::Enrolled);
+            }),
             Effect::SavePinned(pinned) => self.with_session(|s| s.change(|p| p.pinned = Some(pinned.into()))),
             Effect::SaveLapse(lapse) => {
                 self.with_session(|s| s.change(|p| p.notified = lapse.map(Into::into)));
@@ -288,7 +292,7 @@ impl Hands {
                 events: self.events.clone(),
             }
         };
-        let task = tokio::spawn(sign_in.run(renewals)).abort_handle();
+        let task = session.spawn(sign_in.run(renewals));
         self.sign_in = Some(RunningSignIn { id, renew, task });
     }
 

@@ -49,7 +49,7 @@ impl Keeper {
         self.kept().pairing.get().topics().inbox(&self.keys.thumbprint())
     }
 
-    /// Seals a sign-in and keeps it. What was in `body` is wiped when this returns.
+    /// Seals a sign-in and keeps it on hold, until whoever began it knows of it. What was in `body` is wiped when this returns.
     pub fn keep_sign_in(
         &self,
         body: CacheUpdated,
@@ -94,7 +94,69 @@ impl Keeper {
     }
 
     fn put(&self, sealed: Sealed, topic: String, what: What, now: Timestamp) -> Result<(), KeepError> {
+        let on_hold = matches!(what, What::SignIn { .. });
         let pending = Pending { jti: sealed.jti, topic, what, sealed_at: now, sealed: sealed.text };
-        Ok(self.kept().outbox.add(pending)?)
+        let outbox = &mut self.kept().outbox;
+        Ok(if on_hold { outbox.add_on_hold(pending) } else { outbox.add(pending) }?)
+    }
+}
+
+impl Kept {
+    /// The accounts that the agent has from this device, or is about to get: a sign-in may be on its way.
+    pub fn handed_over(&self) -> Vec<AccountId> {
+        let mut accounts: Vec<_> = self.pairing.get().pinned.iter().map(|pinned| pinned.id).collect();
+        for pending in self.outbox.under_way() {
+            if let What::SignIn { account, .. } = pending.what
+                && !accounts.contains(&account)
+            {
+                accounts.push(account);
+            }
+        }
+        accounts
+    }
+
+    /// What this agent is to give up when the person pairs by `invite`: nothing, when that is its own.
+    pub fn given_up_for(&self, invite: &Invite) -> Vec<AccountId> {
+        if self.pairing.get().agent == invite.agent { Vec::new() } else { self.handed_over() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use valetkey_handoff::InviteSecret;
+
+    use super::*;
+    use crate::pairing::PinnedAccount;
+    use crate::samples::{ANA, BOB, invite, now};
+
+    fn sign_in(account: AccountId) -> Pending {
+        let what = What::SignIn { account, address: "somebody".into(), generation: 1 };
+        Pending {
+            jti: uuid::Uuid::new_v4(),
+            topic: "t".into(),
+            what,
+            sealed_at: now(),
+            sealed: "sealed".into(),
+        }
+    }
+
+    #[test]
+    fn another_agents_invite_makes_it_give_up_what_it_has_and_what_is_on_its_way_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = invite("Rocky", Keys::generate().public());
+        let pairing = PairingFile::create(dir.path(), &first, &Keys::generate()).unwrap();
+        let mut kept = Kept { pairing, outbox: Outbox::open(dir.path()).unwrap() };
+        let again = Invite { secret: InviteSecret::generate(), ..first };
+        let another = invite("Another", Keys::generate().public());
+        assert_eq!(kept.given_up_for(&another), []);
+        kept.outbox.add(sign_in(ANA)).unwrap();
+        assert_eq!(kept.given_up_for(&another), [ANA], "no receipt yet, but it may arrive");
+        kept.pairing
+            .change(|p| p.pinned = Some(PinnedAccount { id: ANA, address: "ana@contoso.example".into() }))
+            .unwrap();
+        assert_eq!(kept.given_up_for(&another), [ANA]);
+        kept.outbox.add_on_hold(sign_in(BOB)).unwrap();
+        assert_eq!(kept.given_up_for(&another), [ANA], "what nobody has sent is with nobody");
+        assert_eq!(kept.given_up_for(&again), [], "its own");
     }
 }

@@ -49,6 +49,10 @@ impl What {
         }
     }
 
+    fn generation(&self) -> Option<u64> {
+        self.account().map(|(_, generation)| generation)
+    }
+
     /// Whether `newer` makes this one pointless: the agent would refuse it.
     fn is_overtaken_by(&self, newer: &Self) -> bool {
         match (self.account(), newer.account()) {
@@ -78,11 +82,13 @@ struct Waiting {
     attempts: u32,
     /// When it was sent last, or when the broker had it, if that was later.
     sent: Option<Timestamp>,
+    /// Kept, and not to be sent yet.
+    on_hold: bool,
 }
 
 impl Waiting {
     fn new(pending: Pending) -> Self {
-        Self { pending, attempts: 0, sent: None }
+        Self { pending, attempts: 0, sent: None, on_hold: false }
     }
 
     fn due_at(&self) -> Timestamp {
@@ -133,8 +139,29 @@ impl Outbox {
             .partition(|w| w.pending.what.is_overtaken_by(&pending.what));
         self.waiting = kept;
         self.waiting.push(Waiting::new(pending));
-        // The new one is safe; an old file that cannot be removed only costs a refusal.
-        overtaken.iter().try_for_each(|old: &Waiting| durable::remove(&self.path(old.pending.jti)))
+        for old in overtaken {
+            // The new one is safe, and will be sent; an old file only costs a refusal.
+            if let Err(error) = durable::remove(&self.path(old.pending.jti)) {
+                tracing::warn!(%error, "a message that a newer one has overtaken could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps it as [`Self::add`] does, but sends it only when it is [released](Self::release), or after a restart.
+    pub fn add_on_hold(&mut self, pending: Pending) -> std::io::Result<()> {
+        self.add(pending)?;
+        if let Some(added) = self.waiting.last_mut() {
+            added.on_hold = true;
+        }
+        Ok(())
+    }
+
+    pub fn release(&mut self, generation: u64) {
+        let released = |waiting: &&mut Waiting| waiting.pending.what.generation() == Some(generation);
+        if let Some(waiting) = self.waiting.iter_mut().find(released) {
+            waiting.on_hold = false;
+        }
     }
 
     /// The answer to `jti` has come. What it was, or `None` if it was not waited for.
@@ -158,8 +185,13 @@ impl Outbox {
         self.waiting.iter().map(|waiting| &waiting.pending)
     }
 
+    /// Those that were sent, or will be, whatever anybody does.
+    pub fn under_way(&self) -> impl Iterator<Item = &Pending> {
+        self.waiting.iter().filter(|waiting| !waiting.on_hold).map(|waiting| &waiting.pending)
+    }
+
     pub fn find(&self, generation: u64) -> Option<&Pending> {
-        self.all().find(|pending| pending.what.account().is_some_and(|(_, number)| number == generation))
+        self.all().find(|pending| pending.what.generation() == Some(generation))
     }
 
     /// The `enroll` that has no answer yet. There is never a second one.
@@ -178,13 +210,13 @@ impl Outbox {
     /// The broker knows nothing of us any more: everything is due now.
     pub fn begin_anew(&mut self) {
         for waiting in &mut self.waiting {
-            *waiting = Waiting::new(waiting.pending.clone());
+            (waiting.attempts, waiting.sent) = (0, None);
         }
     }
 
     /// What is to be sent now, oldest first; each is then due again after its wait. What is `held` is let be.
     pub fn due(&mut self, now: Timestamp, held: impl Fn(&Pending) -> bool) -> Vec<Pending> {
-        let due = self.waiting.iter_mut().filter(|waiting| waiting.is_due(now) && !held(&waiting.pending));
+        let due = self.waiting.iter_mut().filter(|w| !w.on_hold && w.is_due(now) && !held(&w.pending));
         due.map(|waiting| {
             waiting.attempts += 1;
             waiting.sent = Some(now);
@@ -202,7 +234,7 @@ impl Outbox {
 
     /// When something that is not `held` is due next.
     pub fn next_due(&self, held: impl Fn(&Pending) -> bool) -> Option<Timestamp> {
-        self.waiting.iter().filter(|waiting| !held(&waiting.pending)).map(Waiting::due_at).min()
+        self.waiting.iter().filter(|w| !w.on_hold && !held(&w.pending)).map(Waiting::due_at).min()
     }
 
     fn path(&self, jti: Uuid) -> PathBuf {
@@ -249,6 +281,34 @@ mod tests {
         let left: Vec<_> = Outbox::open(dir.path()).unwrap().all().map(|pending| pending.jti).collect();
         assert_eq!(left.len(), 2);
         assert!(left.contains(&other.jti) && left.contains(&sign_in(3).jti));
+    }
+
+    #[test]
+    fn what_is_on_hold_is_kept_and_not_sent_before_it_is_released_or_the_program_starts_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add_on_hold(sign_in(1)).unwrap();
+        outbox.begin_anew();
+        outbox.wake();
+        assert_eq!((outbox.due(now(), nothing), outbox.next_due(nothing)), (vec![], None));
+        assert_eq!((outbox.under_way().count(), outbox.all().count()), (0, 1));
+        assert_eq!(Outbox::open(dir.path()).unwrap().due(now(), nothing).len(), 1);
+        outbox.release(2);
+        assert_eq!(outbox.due(now(), nothing), [], "another one");
+        outbox.release(1);
+        assert_eq!(outbox.due(now(), nothing), [sign_in(1)]);
+    }
+
+    #[test]
+    fn an_overtaken_file_that_cannot_be_removed_does_not_make_the_new_one_unkept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        outbox.add(sign_in(1)).unwrap();
+        let old = outbox.path(sign_in(1).jti);
+        fs::remove_file(&old).unwrap();
+        fs::create_dir(&old).unwrap();
+        outbox.add(sign_in(2)).unwrap();
+        assert_eq!(outbox.due(now(), nothing), [sign_in(2)]);
     }
 
     #[test]

@@ -158,12 +158,6 @@ impl Pairing {
         Topics::new(self.agent.thumbprint())
     }
 
-    /// What this agent is to give up when the person pairs by `invite`: nothing, when that is its own.
-    pub fn given_up_for(&self, invite: &Invite) -> Vec<AccountId> {
-        let leaves = self.agent != invite.agent;
-        self.pinned.iter().filter(|_| leaves).map(|pinned| pinned.id).collect()
-    }
-
     /// What the heart needs to know of it.
     pub fn assistant(&self) -> Assistant {
         Assistant {
@@ -290,19 +284,6 @@ mod tests {
         let (back, password) = Entry::open(&entry).unwrap();
         assert_eq!(back.thumbprint(), keys.thumbprint());
         assert_eq!(password.unwrap().expose(), "CANARY-password");
-    }
-
-    #[test]
-    fn pairing_again_with_the_same_agent_asks_it_to_give_up_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = invite();
-        let mut file = PairingFile::create(dir.path(), &first, &Keys::generate()).unwrap();
-        let id = crate::samples::ANA;
-        file.change(|p| p.pinned = Some(PinnedAccount { id, address: "ana@contoso.example".into() }))
-            .unwrap();
-        let again = Invite { secret: InviteSecret::generate(), ..first };
-        assert_eq!(file.get().given_up_for(&again), []);
-        assert_eq!(file.get().given_up_for(&invite()), [id], "another agent");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
 use valetkey_entra::account::AccountId;
 use valetkey_handoff::{Invite, Keys, Presence, Sensitive};
 use valetkey_link::{Link, Password, Publish, Retain, Settings, SettingsError};
@@ -17,7 +19,7 @@ use crate::outbox::{Outbox, What};
 use crate::pairing::{Entry, NotifiedLapse, Pairing as Facts, PairingError, PairingFile, PinnedAccount};
 use crate::policy::{Certificates, NoCertificates, Policies};
 use crate::problem::{KeysProblem, Problem};
-use crate::state::{Delivery, Lapse, Pairing, Pinned};
+use crate::state::{Assistant, Delivery, Lapse, Pairing, Pinned};
 use crate::step::Event;
 
 pub(crate) struct Session {
@@ -27,6 +29,8 @@ pub(crate) struct Session {
     pub heard: mpsc::UnboundedReceiver<Event>,
     link: Link,
     orders: mpsc::UnboundedSender<Order>,
+    /// Whoever writes to this session's files. Nobody else does before they have ended.
+    at_work: TaskTracker,
     held: Held,
 }
 
@@ -128,7 +132,7 @@ impl Pair {
         let Self { invite, before, options } = self;
         let mut held = held;
         if let Some(before) = before {
-            let accounts = before.keeper.kept().pairing.get().given_up_for(&invite);
+            let accounts = before.keeper.kept().given_up_for(&invite);
             held = Some(before.leave(accounts).await);
         }
         let held = held.ok_or(Problem::CannotSave)?;
@@ -167,8 +171,14 @@ impl Session {
         let (orders, taken) = mpsc::unbounded_channel();
         let (tell, heard) = mpsc::unbounded_channel();
         let courier = Courier::new(Arc::clone(&keeper), link.clone(), options.clock.clone(), tell);
-        tokio::spawn(courier.run(link_events, taken));
-        Ok(Self { keeper, heard, link, orders, held })
+        let at_work = TaskTracker::new();
+        at_work.spawn(courier.run(link_events, taken));
+        Ok(Self { keeper, heard, link, orders, at_work, held })
+    }
+
+    /// For what writes to this session's files as well. To be aborted before the session ends.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.at_work.spawn(work).abort_handle()
     }
 
     /// Whether it began with this very invite. An agent knows the device by then, and refuses another one as too late.
@@ -176,18 +186,35 @@ impl Session {
         self.keeper.kept().pairing.get().invite.as_deref() == Some(invite.id().as_str())
     }
 
-    /// The same pairing on a new connection.
+    /// The same pairing on a new connection. An `enroll` that a crash or a full disk kept from being kept is made up for.
     async fn anew(self, invite: &Invite, options: &Options) -> Result<Self, Problem> {
-        self.link.stop().await;
+        self.end().await;
+        let is_lost = {
+            let kept = self.keeper.kept();
+            !kept.pairing.get().enrolled && kept.outbox.enrolment().is_none()
+        };
+        if is_lost {
+            let kept = self.keeper.keep_enroll(invite, &options.device_name, options.clock.now());
+            kept.map_err(|error| {
+                tracing::error!(%error, "the pairing could not be saved");
+                Problem::CannotSave
+            })?;
+        }
         Self::start(self.keeper, self.held, invite.broker.password.clone(), options)
     }
 
     /// What the heart must know of it.
     pub fn facts(&self) -> Event {
+        let (assistant, delivery) = self.paired();
+        let notified = self.keeper.kept().pairing.get().lapse();
+        Event::Loaded { pairing: Pairing::Paired(assistant), delivery, notified }
+    }
+
+    /// With whom, and what is on its way there.
+    pub fn paired(&self) -> (Assistant, Option<Delivery>) {
         let kept = self.keeper.kept();
-        let delivery = kept.outbox.all().filter_map(|pending| delivery(&pending.what)).last();
-        let pairing = kept.pairing.get();
-        Event::Loaded { pairing: Pairing::Paired(pairing.assistant()), delivery, notified: pairing.lapse() }
+        let delivery = kept.outbox.under_way().filter_map(|pending| delivery(&pending.what)).last();
+        (kept.pairing.get().assistant(), delivery)
     }
 
     pub fn order(&self, order: Order) {
@@ -216,6 +243,11 @@ impl Session {
         }
     }
 
+    pub fn hand_over(&self, generation: u64) {
+        self.keeper.kept().outbox.release(generation);
+        self.order(Order::SendPending);
+    }
+
     pub fn disconnect(&self, account: AccountId, now: jiff::Timestamp) {
         match self.keeper.keep_disconnect(account, now) {
             Ok(_) => self.order(Order::SendPending),
@@ -225,19 +257,29 @@ impl Session {
 
     /// Leaves the broker in an orderly way.
     pub async fn stop(self) {
-        self.link.stop().await;
+        self.end().await;
     }
 
     async fn leave(self, accounts: Vec<AccountId>) -> Held {
         farewell(&self.orders, accounts).await;
-        self.link.stop().await;
+        self.end().await;
         self.held
+    }
+
+    /// From then on nobody touches its files. A courier that a slow disk has kept would write the old pairing over a new one.
+    async fn end(&self) {
+        self.link.stop().await;
+        self.at_work.close();
+        self.at_work.wait().await;
     }
 
     /// Leaves nothing behind on this computer; the agent is asked, as far as it can be reached now. Only after
     /// [`Pairing::leaving`](Facts::leaving) is on the disk: should the program end meanwhile, the next start goes on.
-    pub async fn forget(self, accounts: Vec<AccountId>, keys: Arc<dyn KeyStore>) {
+    pub async fn forget(self, mut accounts: Vec<AccountId>, keys: Arc<dyn KeyStore>) {
         let keeper = Arc::clone(&self.keeper);
+        let mut handed_over = keeper.kept().handed_over();
+        handed_over.retain(|id| !accounts.contains(id));
+        accounts.extend(handed_over);
         let _held = self.leave(accounts).await;
         let file = keeper.kept().pairing.clone();
         remove_all(&file, keys.as_ref()).await;
@@ -354,6 +396,58 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the connection goes on");
+    }
+
+    /// Agrees to an invite of a broker that is not there, but for the `enroll`: the power fails before that is kept.
+    async fn cut_short(dir: &std::path::Path) -> (Invite, Options, Session) {
+        let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
+        let mut invite = invite("Rocky", Keys::generate().public());
+        invite.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
+        PairingFile::create(dir, &invite, &keys).unwrap();
+        let entry = Entry::new(&keys, &invite.broker).to_secret().unwrap();
+        store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
+        let options = options(dir, Arc::new(store));
+        let Ok(session) = load(&options).await else { panic!("no session") };
+        (invite, options, session)
+    }
+
+    #[tokio::test]
+    async fn a_pairing_that_was_cut_short_before_its_enrolment_was_kept_is_finished_by_the_same_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (invite, options, session) = cut_short(dir.path()).await;
+        let device = session.keeper.keys.thumbprint();
+        assert_eq!(session.keeper.kept().outbox.enrolment(), None);
+        let mut session = Some(session);
+        let mut enrolments = Vec::new();
+        for _ in 0..2 {
+            let pair = Pair { invite: invite.clone(), before: session.take(), options: options.clone() };
+            let Ok(next) = pair.run().await else { panic!("not paired") };
+            enrolments.push(next.keeper.kept().outbox.enrolment().expect("an enrolment"));
+            assert_eq!(next.keeper.keys.thumbprint(), device);
+            session = Some(next);
+        }
+        assert_eq!(enrolments[0], enrolments[1], "one that waits is let be");
+        let session = session.unwrap();
+        session.keeper.kept().outbox.clear().unwrap();
+        session.change(|pairing| pairing.enrolled = true);
+        let Ok(session) = session.anew(&invite, &options).await else { panic!("no session") };
+        assert_eq!(session.keeper.kept().outbox.enrolment(), None, "an agent that knows it needs none");
+    }
+
+    /// Whoever still has the files when others begin on them writes the old pairing over the new one.
+    #[tokio::test]
+    async fn who_leaves_has_ended_whatever_writes_to_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, _, session) = cut_short(dir.path()).await;
+        let keeper = Arc::clone(&session.keeper);
+        let used = Arc::clone(&session.keeper);
+        let sign_in = session.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(used);
+        });
+        sign_in.abort();
+        drop(session.leave(Vec::new()).await);
+        assert_eq!(Arc::strong_count(&keeper), 1);
     }
 
     #[tokio::test]

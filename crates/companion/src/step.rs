@@ -28,7 +28,8 @@ pub enum Event {
         invite: String,
         replaces: Option<String>,
     },
-    Paired(Result<Assistant, Problem>),
+    /// With whom, and the sign-in that is already on its way there: the link may have been that of the present pairing.
+    Paired(Result<(Assistant, Option<Delivery>), Problem>),
     SignIn {
         id: u64,
         step: SignInStep,
@@ -108,6 +109,10 @@ pub enum Effect {
     SayHello,
     /// Send what waits in the outbox now.
     SendPending,
+    /// The sealed sign-in of this generation may be sent now.
+    HandOver {
+        generation: u64,
+    },
     /// Take this generation out of the outbox.
     Discard {
         generation: u64,
@@ -118,7 +123,8 @@ pub enum Effect {
     SaveEnrolled,
     SavePinned(Pinned),
     SaveLapse(Option<Lapse>),
-    /// Forget keys, pairing and outbox. `tell`: ask the assistant first to give up these accounts.
+    /// Forget keys, pairing and outbox. The assistant is asked first to give up what it has from this computer, and the accounts
+    /// that it told of.
     Unpair {
         tell: Vec<AccountId>,
     },
@@ -332,16 +338,22 @@ impl State {
         }
     }
 
-    fn paired(&mut self, result: Result<Assistant, Problem>, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn paired(
+        &mut self,
+        result: Result<(Assistant, Option<Delivery>), Problem>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
         let wanted = self.flow == Flow::Pairing;
         match result {
-            Ok(assistant) => {
+            Ok((assistant, delivery)) => {
                 if let Some(id) = self.flow.running() {
                     effects.push(Effect::StopSignIn { id });
                 }
                 self.note(Happening::Paired { agent: assistant.name.clone() }, now);
                 *self = Self {
                     pairing: Pairing::Paired(assistant),
+                    delivery,
                     activity: std::mem::take(&mut self.activity),
                     flows: self.flows,
                     ..Self::default()
@@ -370,10 +382,7 @@ impl State {
         if let Some(id) = self.flow.running() {
             effects.push(Effect::StopSignIn { id });
         }
-        let mut tell: Vec<AccountId> = self.heard.iter().flatten().map(|account| account.id).collect();
-        tell.extend(
-            self.assistant().and_then(|a| a.pinned.as_ref()).map(|p| p.id).filter(|id| !tell.contains(id)),
-        );
+        let tell = self.heard.iter().flatten().map(|account| account.id).collect();
         effects.extend([Effect::WithdrawLapse, Effect::Unpair { tell }]);
         *self = Self {
             pairing: Pairing::Missing,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use common::{Agent, Bench, CLIENT_ID, Person, account_state, terms};
-use valetkey_companion::view::{ActionId, Screen};
+use valetkey_companion::view::{ActionId, Screen, StepId};
 use valetkey_companion::{Clock, Command, Outlet, Way};
 use valetkey_handoff::Code;
 use valetkey_handoff::ToAgent;
@@ -231,6 +231,64 @@ async fn unpairing_tells_the_assistant_and_leaves_nothing() {
     assert!(!person.everything_on_disk().contains(ALICE.mail));
     person.start();
     person.until_screen(Screen::NotPaired).await;
+    person.stop().await;
+}
+
+/// The broker has the sign-in, and the assistant takes it from there only when it is back.
+#[tokio::test]
+async fn unpairing_takes_back_a_sign_in_that_is_on_its_way() {
+    let mut bench = Bench::of(ALICE).await;
+    let url = bench.agree().await;
+    let Bench { tenant: _tenant, broker, mut agent, mut person, .. } = bench;
+    assert!(matches!(agent.next().await, (_, ToAgent::Hello(_), _)));
+    person.until("enrolled", |view| view.assistant.as_ref().is_some_and(|one| one.enrolled)).await;
+    let (keys, invite, device) = agent.stop().await;
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let delivered = |view: &valetkey_companion::View| {
+        view.steps.iter().any(|step| step.id == StepId::Delivered && step.done)
+    };
+    person.until("the broker has it", delivered).await;
+    person.send(Command::Unpair);
+    person.until_screen(Screen::NotPaired).await;
+    person.stop().await;
+    assert!(!person.everything_on_disk().contains(ALICE.mail));
+
+    let mut agent = Agent::again(keys, invite, &broker.url());
+    agent.device = device;
+    let (header, body, _) = agent.next_handoff().await;
+    let (gone_header, gone) = loop {
+        if let (header, ToAgent::AccountDisconnect(gone), _) = agent.next().await {
+            break (header, gone);
+        }
+    };
+    assert_eq!((gone.account, header.generation, gone_header.generation), (body.account.id, 1, 2));
+}
+
+/// The disk was full in the moment in which the assistant made this computer known.
+#[tokio::test]
+async fn an_enrolment_that_could_not_be_noted_holds_no_sign_in_back() {
+    let mut bench = Bench::of(ALICE).await;
+    let Bench { tenant: _tenant, broker, agent, person, .. } = &mut bench;
+    let link = agent.link_of_invite();
+    let terms = agent.invite.terms.clone();
+    let stopped = std::mem::replace(agent, Agent::start(&broker.url(), terms));
+    let (keys, invite, _) = stopped.stop().await;
+    person.agree_to(&link).await;
+    let url = person.browser_opens().await;
+    // What is not a file cannot be replaced by one.
+    let file = person.dir.path().join("pairing.json");
+    let aside = person.dir.path().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    *agent = Agent::again(keys, invite, &broker.url());
+    assert!(matches!(agent.next().await, (_, ToAgent::Hello(_), _)));
+    person.until("enrolled", |view| view.assistant.as_ref().is_some_and(|one| one.enrolled)).await;
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    http_sign_in(url.as_str(), ALICE.username).await.unwrap();
+    let (header, body, _) = agent.next_handoff().await;
+    agent.say_stored(&header, &body);
+    person.until_screen(Screen::Connected).await;
     person.stop().await;
 }
 

@@ -6,7 +6,9 @@ use valetkey_entra::refusal::{Class, Reason};
 
 use super::Effect;
 use crate::problem::{InviteProblem, Problem};
-use crate::state::{Account, Delivery, Flow, Happening, Health, Lapse, LinkState, Pairing, Pinned, State};
+use crate::state::{
+    Account, Delivery, Flow, Happening, Health, Lapse, LinkProblem, LinkState, Pairing, Pinned, State,
+};
 
 impl State {
     /// Asks the assistant how things are. One that does not know this device yet says nothing; `enroll` is under way then.
@@ -38,6 +40,10 @@ impl State {
         self.agent_online = Some(true);
         self.agent_last_seen = Some(now);
         self.hello_since = None;
+        // What the broker refused once, it has let through by now.
+        if matches!(self.link, LinkState::Down { reason: LinkProblem::Refused, .. }) {
+            self.link = LinkState::Up;
+        }
     }
 
     pub(super) fn enrolled(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -46,10 +52,9 @@ impl State {
             && !assistant.enrolled
         {
             assistant.enrolled = true;
-            effects.push(Effect::SaveEnrolled);
             // Whatever was sent before the assistant knew this device was not for it to answer.
             self.hello(now, effects);
-            effects.push(Effect::SendPending);
+            effects.extend([Effect::SaveEnrolled, Effect::SendPending]);
         }
     }
 

@@ -70,7 +70,7 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
         1 => Just(Event::InviteRead(Err(InviteProblem::Unreadable))),
         1 => (prop::sample::select(vec![offer().id, "of-another-invite".to_owned()]), replaced)
             .prop_map(|(invite, replaces)| Event::InviteReplaces { invite, replaces }),
-        2 => Just(Event::Paired(Ok(assistant()))),
+        2 => Just(Event::Paired(Ok((assistant(), None)))),
         1 => Just(Event::Paired(Err(Problem::CannotSave))),
         1 => Just(Event::LinkUp),
         1 => Just(Event::LinkDown(LinkProblem::Unreachable)),

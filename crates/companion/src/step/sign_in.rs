@@ -48,7 +48,7 @@ impl State {
 
     pub(super) fn sign_in(&mut self, id: u64, step: SignInStep, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.flow.running() != Some(id) {
-            // Given up in the very moment it was sealed: nothing has been sent yet, so nothing is.
+            // Given up in the very moment it was sealed: it is still on hold, and nothing is sent.
             if let SignInStep::Sealed { generation, .. } = step {
                 effects.push(Effect::Discard { generation });
             }
@@ -75,7 +75,7 @@ impl State {
                 self.note(Happening::SignedIn { address: address.clone() }, now);
                 self.delivery = Some(Delivery { account, address, generation, delivered: false });
                 self.flow = Flow::Idle;
-                effects.push(Effect::SendPending);
+                effects.push(Effect::HandOver { generation });
             }
             SignInStep::Cancelled => {
                 self.note(Happening::Cancelled, now);

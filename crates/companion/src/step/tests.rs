@@ -62,7 +62,7 @@ fn agreeing_to_an_invite_pairs_once_and_goes_straight_on_to_the_browser() {
     assert_eq!(effects, [Effect::Pair { invite: offer().id }]);
     let (state, again) = act(state, Command::AcceptInvite { invite: None });
     assert_eq!(again, []);
-    let (state, effects) = step(state, Event::Paired(Ok(assistant())), now());
+    let (state, effects) = step(state, Event::Paired(Ok((assistant(), None))), now());
     let Some(Effect::StartSignIn(ask)) = effects.last() else { panic!("{effects:?}") };
     assert_eq!(ask.login_hint.as_deref(), Some("ana@contoso.example"));
     assert_eq!(screen_of(&state), Screen::Waiting);
@@ -195,7 +195,7 @@ fn it_is_connected_only_when_the_assistant_has_said_so() {
     let (state, _) = sign_in(state, 1, SignInStep::SignedIn);
     let (state, _) = sign_in(state, 1, SignInStep::Checked);
     let (state, effects) = sign_in(state, 1, sealed(1));
-    assert_eq!(effects, [Effect::SendPending]);
+    assert_eq!(effects, [Effect::HandOver { generation: 1 }]);
     let (state, _) = step(state, Event::Published { generation: 1 }, now());
     assert_eq!(screen_of(&state), Screen::HandingOver);
     let (state, _) = step(state, stored(2), now());
@@ -223,6 +223,22 @@ fn an_older_sign_in_that_works_says_nothing_of_a_newer_one() {
     let (state, effects) = step(state, Event::AgentState(vec![account(Health::Connected)]), now());
     assert!(state.delivery.is_some(), "{state:?}");
     assert!(!effects.contains(&Effect::Discard { generation: 2 }), "{effects:?}");
+}
+
+/// Shows of J5, for the decision, that the same link once more does not make a sign-in that is on its way a confirmed one.
+#[test]
+fn a_pairing_taken_up_again_still_waits_for_the_receipt() {
+    let (state, _) = sign_in(waiting(), 1, sealed(1));
+    let delivery = state.delivery.clone();
+    let state = State { offer: Some(offer()), ..state };
+    let (state, _) = act(state, Command::AcceptInvite { invite: None });
+    let (state, effects) = step(state, Event::Paired(Ok((assistant(), delivery))), now());
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::StartSignIn(_))), "{effects:?}");
+    let (state, _) = step(state, Event::LinkUp, now());
+    let (state, _) = step(state, Event::AgentState(vec![account(Health::Retrying)]), now());
+    assert_eq!(screen_of(&state), Screen::HandingOver);
+    let (state, _) = step(state, stored(1), now());
+    assert_eq!(screen_of(&state), Screen::Connected);
 }
 
 #[test]
@@ -347,7 +363,7 @@ fn a_connection_that_is_up_before_the_pairing_is_known_is_asked_all_the_same() {
 
 #[test]
 fn a_connection_that_never_says_a_word_is_not_waited_for_in_silence() {
-    for first in [loaded(), Event::Paired(Ok(assistant()))] {
+    for first in [loaded(), Event::Paired(Ok((assistant(), None)))] {
         let (state, _) = step(State::default(), first, now());
         let later = state.wake(now()).unwrap();
         assert!(state.away(later), "{state:?}");
@@ -377,6 +393,22 @@ fn a_clock_that_was_put_back_ten_years_does_not_make_a_wait_of_ten_years() {
     let before = now() - SignedDuration::from_hours(24 * 3650);
     let (state, _) = step(state, Event::Tick, before);
     assert_eq!(state.wake(before), Some(before + crate::state::HELLO_PATIENCE));
+}
+
+/// A broker may refuse a message once and take it the next time, on the same connection.
+#[test]
+fn a_refusal_is_forgotten_when_the_assistant_is_heard() {
+    for heard in [stored(1), Event::AgentState(vec![account(Health::Connected)])] {
+        let (state, _) = sign_in(waiting(), 1, sealed(1));
+        let (state, _) = step(state, Event::LinkDown(LinkProblem::Refused), now());
+        let later = now() + crate::state::LINK_GRACE;
+        assert_eq!(screen(&state, later), Screen::AgentOffline);
+        let (state, _) = step(state, heard, later);
+        assert_eq!(screen(&state, later + crate::state::LINK_GRACE), Screen::Connected);
+    }
+    let (state, _) = step(heard(Health::Connected), Event::LinkDown(LinkProblem::Unreachable), now());
+    let (state, _) = step(state, stored(1), now());
+    assert_ne!(state.link, LinkState::Up, "what had come before the connection went says nothing of it");
 }
 
 #[test]
