@@ -238,7 +238,7 @@ async fn try_again(tray: &Tray) -> Result<String> {
 async fn link_and_quit(desktop: &Desktop, invitation: &Invitation) -> Result<()> {
     let window = Window::open(desktop, &[&invitation.link]).await?;
     window.headline(|line| line == "Ana's helper asks to read your Microsoft 365").await?;
-    window.click("[data-action=accept_invite]").await?;
+    window.click("[data-action=accept_invite]:enabled").await?;
     desktop.keyring.as_ref().unwrap().wait_for_entry().await?;
     window.text("#assistant .name").await?;
     let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
@@ -328,7 +328,7 @@ async fn connect_is_clicked_in_the_tray_and_reconnect_after_a_revocation() -> Re
         let window = Window::open(&desktop, &[&link]).await?;
         window.headline(|line| line == "Practice assistant asks to read your Microsoft 365").await?;
         desktop.picture("Valet Key", "desktop-journey-1-invited").await?;
-        window.click("[data-action=accept_invite]").await?;
+        window.click("[data-action=accept_invite]:enabled").await?;
         window.headline(|line| line == "Finish signing in in your browser").await?;
         desktop.next_opened().await?;
         desktop.picture("Valet Key", "desktop-journey-2-waiting").await?;

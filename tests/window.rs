@@ -128,6 +128,40 @@ async fn a_check_of_the_set_up_opens_at_the_foot_of_the_window() -> Result<()> {
     Ok(())
 }
 
+/// A page that opens a link of its own just before the click, or before Enter, gets nothing for it.
+///
+/// Shows of J1 that what is confirmed is what was seen.
+#[tokio::test]
+async fn an_invite_that_has_only_just_come_cannot_be_agreed_to() -> Result<()> {
+    const AGREE: &str = "[data-action=accept_invite]";
+    const WATCH: &str = "window.acts = []; console.info = (...said) => acts.push(said.join(' '))";
+    const ACTS: &str = "return acts";
+    let origin = serve_the_page();
+    let browser = Browser::start().await?;
+    browser.goto(&format!("{origin}/index.html?state=not_paired")).await?;
+    browser.client().wait().for_element(Locator::Css("html[data-ready]")).await?;
+    browser.client().execute(WATCH, vec![]).await?;
+    let click = format!("document.querySelector('{AGREE}').click()");
+    browser.client().execute(&format!("mockShow('invited'); {click}"), vec![]).await?;
+    let enabled = format!("{AGREE}:enabled");
+    browser.client().wait().for_element(Locator::Css(&enabled)).await?;
+    assert_eq!(browser.client().execute(ACTS, vec![]).await?, json!([]), "it had just come");
+
+    // Whoever was about to press Enter on the first one has not pressed it on the second.
+    let replaced = format!(
+        "document.querySelector('{AGREE}').focus(); mockShow('invited_elsewhere'); {click}; return document.activeElement.id"
+    );
+    assert_eq!(browser.client().execute(&replaced, vec![]).await?, json!("headline"));
+    assert_eq!(browser.client().execute(ACTS, vec![]).await?, json!([]), "another in its place");
+
+    browser.client().wait().for_element(Locator::Css(&enabled)).await?;
+    // The same invite painted again is the one that was read.
+    browser.client().execute(&format!("mockShow('invited_elsewhere'); {click}"), vec![]).await?;
+    let agreed = json!(["act {\"do\":\"accept_invite\",\"invite\":\"invite-2\"}"]);
+    assert_eq!(browser.client().execute(ACTS, vec![]).await?, agreed);
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_invite_is_found_in_whatever_was_pasted() -> Result<()> {
     let browser = Browser::start().await?;

@@ -8,12 +8,17 @@ import { paint, tick } from "./paint.js";
 import { confirmed, note, showHelp, showSettings, withdrawQuestion } from "./panels.js";
 
 const CANCELS = ["cancel", "decline_invite"]; // what Esc does, where the screen offers it
+// Milliseconds. Any web page can open a link, and so show an invite just before somebody clicks on the one that was there; the
+// click is then on its way already. This is longer than it takes, and hardly longer than it takes to see what has changed.
+const INVITE_SETTLES = 1000;
 const NOTE_AFTER = { copy_link: "copied", copy_request: "copied" };
 
 const backend = await connect();
 let view = null;
+let settled = 0; // when the invite on show may be agreed to
 
 async function perform(action, details = {}) {
+  if (action.id === "accept_invite" && settling()) return;
   // The invite that the person sees now is the one agreed to, whatever is opened meanwhile.
   const seen = action.id === "accept_invite" ? { invite: view.invite?.id ?? "" } : {};
   if (action.confirm && !(await confirmed(action, view.labels))) return;
@@ -23,9 +28,25 @@ async function perform(action, details = {}) {
 
 function show(next) {
   if (view && JSON.stringify(view) === JSON.stringify(next)) return;
-  if (view?.invite?.id !== next.invite?.id) withdrawQuestion();
+  if (view?.invite?.id !== next.invite?.id) {
+    withdrawQuestion();
+    settled = performance.now() + INVITE_SETTLES;
+    setTimeout(holdInvite, INVITE_SETTLES);
+  }
   view = next;
   paint(view, perform);
+  holdInvite();
+}
+
+const settling = () => performance.now() < settled;
+
+// Neither the mouse nor the keyboard agrees to an invite that has only just come.
+function holdInvite() {
+  const connect = document.querySelector("[data-action=accept_invite]");
+  if (!connect) return;
+  const focused = connect === document.activeElement;
+  connect.disabled = settling();
+  if (focused && connect.disabled) byId("headline").focus();
 }
 
 byId("paste").addEventListener("submit", async (event) => {

@@ -260,15 +260,16 @@ const LONG = {
 const longer = (value) =>
   JSON.parse(Object.entries(LONG).reduce((text, [short, long]) => text.replaceAll(short, long), JSON.stringify(value)));
 
-// Shows the named screen; a click changes nothing but is written to the console.
+// Shows the named screen; a click changes nothing but is written to the console, where `mockShow("waiting")` shows another.
 export function mock(params) {
   const state = params.get("state");
   const screen = state in views ? state : "not_paired";
   const said = params.has("long") ? longer : (value) => value;
+  const shown = (name) => said({ ...empty, screen: name, ...views[name] });
   return {
-    view: async () => said({ ...empty, screen, ...views[screen] }),
+    view: async () => shown(screen),
     act: async (command) => console.info("act", JSON.stringify(command)),
-    onView: async () => {},
+    onView: async (listener) => (window.mockShow = (name) => listener(shown(name))),
     onOpen: async () => {},
     checkUp: async () => said(sheet),
     copyReport: async () => console.info("copy_report"),

@@ -60,6 +60,7 @@ pub(crate) async fn read(
         login_host: host(&invite.terms.authority),
         login_is_microsofts: is_microsofts(&invite.terms),
         replaces: None,
+        another_failed: false,
     };
     Ok((invite, offer))
 }

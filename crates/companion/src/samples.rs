@@ -62,6 +62,7 @@ pub(crate) fn offer() -> Offer {
         login_host: "login.microsoftonline.com".into(),
         login_is_microsofts: true,
         replaces: None,
+        another_failed: false,
     }
 }
 
@@ -199,6 +200,14 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         (
             "invited_replacing",
             State { offer: Some(Offer { replaces: Some("Old Rocky".into()), ..offer() }), ..paired() },
+        ),
+        (
+            "invited_another_failed",
+            State {
+                pairing: Pairing::Missing,
+                offer: Some(Offer { another_failed: true, ..offer() }),
+                ..State::default()
+            },
         ),
         ("pairing", State { flow: Flow::Pairing, offer: Some(offer()), ..State::default() }),
         ("not_connected", paired()),

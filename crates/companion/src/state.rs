@@ -106,6 +106,8 @@ pub struct Offer {
     pub login_is_microsofts: bool,
     /// Name of the assistant that agreeing would replace.
     pub replaces: Option<String>,
+    /// A link was opened after it that cannot be used: this is still the one before.
+    pub another_failed: bool,
 }
 
 /// The person's attempt to sign in. At most one at a time.

@@ -156,7 +156,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         }
         Event::Command(command) => state.command(command, now, &mut effects),
         Event::InviteRead(Ok(offer)) if offer.expires_at <= now => {
-            state.refuse_invite(InviteProblem::Expired);
+            state.refuse_link(InviteProblem::Expired);
         }
         Event::InviteRead(Ok(offer)) => {
             if state.flow != Flow::Pairing {
@@ -167,7 +167,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
                 }
             }
         }
-        Event::InviteRead(Err(problem)) => state.refuse_invite(problem),
+        Event::InviteRead(Err(problem)) => state.refuse_link(problem),
         Event::InviteReplaces { invite, replaces } => {
             if let Some(offer) = state.offer.as_mut().filter(|offer| offer.id == invite) {
                 offer.replaces = replaces;
@@ -329,6 +329,14 @@ impl State {
         }
         self.flow = Flow::Pairing;
         effects.push(Effect::Pair { invite });
+    }
+
+    /// Any web page can open a link: one that cannot be used takes nothing away from an invite that is on show.
+    fn refuse_link(&mut self, problem: InviteProblem) {
+        match &mut self.offer {
+            Some(offer) if !matches!(self.flow, Flow::Failed(_)) => offer.another_failed = true,
+            _ => self.refuse_invite(problem),
+        }
     }
 
     fn refuse_invite(&mut self, problem: InviteProblem) {

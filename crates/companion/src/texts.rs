@@ -38,9 +38,7 @@ pub enum Text<'a> {
         email: &'a str,
     },
     InvitedForAnyone,
-    InvitedReplaces {
-        agent: &'a str,
-    },
+    AnotherInviteFailed,
     InvitedElsewhere {
         host: &'a str,
     },

@@ -82,6 +82,22 @@ fn agreeing_is_to_the_invite_that_was_seen_and_to_no_other() {
     assert_eq!(effects, [Effect::Pair { invite: "another".into() }]);
 }
 
+#[test]
+fn a_link_that_cannot_be_used_takes_no_invite_away_and_is_told_of_beside_it() {
+    for problem in [InviteProblem::Unreadable, InviteProblem::Expired, InviteProblem::Forbidden] {
+        let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
+        let before = view(&state, now(), Language::English);
+        let (state, _) = step(state, Event::InviteRead(Err(problem)), now());
+        let after = view(&state, now(), Language::English);
+        assert_eq!((after.screen, &after.invite), (Screen::Invited, &before.invite));
+        assert!(after.detail.unwrap().contains("couldn't be used"));
+        let (state, effects) = act(state, Command::AcceptInvite { invite: Some(offer().id) });
+        assert_eq!(effects, [Effect::Pair { invite: offer().id }]);
+        let (state, _) = step(state, Event::InviteRead(Err(problem)), now());
+        assert!(state.offer.is_some(), "agreed to, and tried again if it could not be saved");
+    }
+}
+
 /// Shows of J1 that nothing begins before the person confirms, for the decision.
 #[test]
 fn an_invite_starts_nothing_before_somebody_agrees() {

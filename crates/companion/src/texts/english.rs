@@ -28,7 +28,10 @@ pub(super) fn say(text: Text<'_>) -> String {
             format!("This invite is for {email}. Compare the four words with the person who sent it before you connect.")
         }
         Text::InvitedForAnyone => "Compare the four words with the person who sent this before you connect.".into(),
-        Text::InvitedReplaces { agent } => format!("Connecting ends your link to {agent}."),
+        Text::AnotherInviteFailed => {
+            "Another link couldn't be used; this is still the one before it. Compare the four words before you connect."
+                .into()
+        }
         Text::InvitedElsewhere { host } => {
             format!("You would sign in at {host}, which isn't Microsoft's. Connect only if your organisation runs it.")
         }

@@ -106,6 +106,7 @@ impl Painter<'_> {
         let Some(offer) = &self.state.offer else { return Default::default() };
         let headline = self.say(Text::InvitedBy { agent: &offer.agent, to: asks(&offer.capabilities) });
         let detail = match &offer.email {
+            _ if offer.another_failed => self.say(Text::AnotherInviteFailed),
             Some(email) => self.say(Text::InvitedFor { email }),
             None => self.say(Text::InvitedForAnyone),
         };
