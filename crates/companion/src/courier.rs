@@ -57,6 +57,8 @@ pub(crate) struct Courier {
     /// With the link and not yet with the broker.
     in_flight: HashMap<PublishId, Uuid>,
     currency: Currency,
+    /// How many messages for this device were not the agent's.
+    unread: u64,
     hello: Paced,
     wake: Paced,
     farewell: Option<oneshot::Sender<()>>,
@@ -80,6 +82,7 @@ impl Courier {
             late_since: None,
             in_flight: HashMap::new(),
             currency: Currency::default(),
+            unread: 0,
             hello: Paced::default(),
             wake: Paced::default(),
             farewell: None,
@@ -280,7 +283,12 @@ impl Courier {
         let opened = match open::<ToDevice>(bytes, &self.agent, &self.keeper.keys, self.clock.now()) {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(%error, "a message for this device was not the agent's, and was left unread");
+                self.unread += 1;
+                // Whoever can write here can write very many.
+                if self.unread.is_power_of_two() {
+                    let unread = self.unread;
+                    tracing::warn!(%error, unread, "a message for this device was not the agent's, and was left unread");
+                }
                 return;
             }
         };

@@ -158,6 +158,8 @@ impl Hands {
             }
             Done::Paired(Err((problem, before))) => {
                 self.pairing = false;
+                // Agreeing has given up the sign-in that ran.
+                before.iter().for_each(Session::discard_on_hold);
                 self.session = before;
                 Event::Paired(Err(problem))
             }

@@ -189,6 +189,7 @@ impl Session {
     /// The same pairing on a new connection. An `enroll` that a crash or a full disk kept from being kept is made up for.
     async fn anew(self, invite: &Invite, options: &Options) -> Result<Self, Problem> {
         self.end().await;
+        self.discard_on_hold();
         let is_lost = {
             let kept = self.keeper.kept();
             !kept.pairing.get().enrolled && kept.outbox.enrolment().is_none()
@@ -240,6 +241,16 @@ impl Session {
         let jti = outbox.find(generation).map(|pending| pending.jti);
         if let Some(Err(error)) = jti.map(|jti| outbox.remove(jti)) {
             tracing::warn!(%error, "a message that is not needed any more could not be removed");
+        }
+    }
+
+    /// Sign-ins that were given up just when they were sealed, and that nobody could be told of.
+    pub fn discard_on_hold(&self) {
+        let outbox = &mut self.keeper.kept().outbox;
+        for jti in outbox.on_hold() {
+            if let Err(error) = outbox.remove(jti) {
+                tracing::warn!(%error, "a sign-in that was given up could not be removed");
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::{Agent, PATIENCE, account_state, invite, terms};
 use tempfile::TempDir;
@@ -91,6 +92,84 @@ async fn accept_shows_who_asks_prints_a_link_that_works_and_ticks_each_step() {
     let status = status.await.unwrap().unwrap();
     let view: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!((view["screen"].as_str(), status.status.code()), (Some("reconnect"), Some(8)));
+}
+
+/// What it holds in memory now, in KiB; `None` once it has ended.
+#[cfg(target_os = "linux")]
+fn memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Whoever can write to a device's topic, such as the broker, can write anything there.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_thousand_large_messages_of_nonsense_cost_little_and_a_sign_in_is_confirmed_after_them() {
+    use std::io::Write as _;
+
+    /// As many as a broker keeps for one reader, so that all of them arrive.
+    const FLOOD: usize = 1000;
+    /// In KiB: messages on their way, and a sign-in. The flood itself has three times that.
+    const ROOM: u64 = 32 * 1024;
+    let (tenant, broker) = parts().await;
+    let home = TempDir::new().unwrap();
+    let mut agent = Agent::start(&broker.url(), terms(&tenant.origin, "organizations", ALICE.mail));
+    let (child, mut lines) =
+        start(home.path(), &["accept", "--yes", "--no-browser", &agent.link_of_invite()]);
+    let pid = child.id().unwrap();
+    let url = read_to(&mut lines, "http").await.pop().unwrap();
+    while !matches!(agent.next().await, (_, ToAgent::Hello(_), _)) {}
+    agent.say_state(Vec::new());
+    let before = memory(pid).unwrap();
+
+    let watch = tokio::spawn(async move {
+        let mut peak = 0;
+        while let Some(now) = memory(pid) {
+            peak = peak.max(now);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        peak
+    });
+
+    let mut flood = std::process::Command::new("mosquitto_pub")
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-q",
+            "1",
+            "-l",
+            "-p",
+            &broker.port().to_string(),
+            "-t",
+            &agent.outbox_of_device(),
+        ])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut nonsense = flood.stdin.take().unwrap();
+    let flooded = tokio::task::spawn_blocking(move || {
+        for number in 0..FLOOD {
+            writeln!(nonsense, "{number}.{}", "nonsense".repeat(12_000)).unwrap();
+        }
+        drop(nonsense);
+        flood.wait().unwrap()
+    });
+    assert!(flooded.await.unwrap().success());
+    http_sign_in(&url, ALICE.username).await.unwrap();
+    let mut confirmed = std::pin::pin!(read_to(&mut lines, "✓ Confirmed"));
+    loop {
+        tokio::select! {
+            _ = &mut confirmed => break,
+            // Sent again, if a full queue at the broker has lost what was said.
+            (header, message, _) = agent.next() => if let ToAgent::CacheUpdated(body) = message {
+                agent.say_stored(&header, &body);
+            },
+        }
+    }
+    assert_eq!(exit_code(child).await, Some(0));
+    let peak = watch.await.unwrap();
+    assert!(peak < before + ROOM, "{before} KiB before, {peak} KiB at most");
 }
 
 #[tokio::test]

@@ -96,6 +96,10 @@ impl Agent {
         self.topics.presence(&self.device.as_ref().expect("a device").thumbprint())
     }
 
+    pub fn outbox_of_device(&self) -> String {
+        self.topics.outbox(&self.device.as_ref().expect("a device").thumbprint())
+    }
+
     /// Stops serving; what is sent meanwhile waits at the broker.
     pub async fn stop(self) -> (Keys, Invite, Option<PublicKeys>) {
         self.link.stop().await;
