@@ -1,5 +1,6 @@
 //! SIGKILL at every system call of a refresh and of storing a handoff; what a restart finds.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,12 +15,20 @@ use crate::report::Row;
 use crate::scene::{Ledger, Scene, left_over, tokens_on_disk};
 
 pub const KILLS: &str = "kills";
-const IN_TIME: &str = "came to the end before the call";
+const AGAIN: &str =
+    "times that the call did not come, or the work was done before it, and it was tried again";
+const UNMET: &str = "system calls that never came again to be killed at";
+/// How often a call is waited for until the kill comes: how often a thread wakes another one depends on time.
+const TRIES: usize = 8;
+/// What a victim still does after it has answered: some of the calls are there.
+const AFTERWARDS: Duration = Duration::from_millis(100);
 pub const LOST: &str = "sign-ins lost";
 pub const TORN: &str = "files torn";
 const NOT_ON_DISK: &str = "tokens handed out that are not on disk";
 const IN_WINDOW: &str = "sign-ins ended between the provider's rotation and our fsync, and told so";
+const REFUSED: &str = "handoffs never proven, because the kill fell between the provider's rotation and our fsync, and told so by the refusal in their receipt";
 const TOLD: &str = "of them told by an auth.expired that the device opened within 60 s of the restart";
+const NOT_ENDED: &str = "sign-ins that went on, although the provider had rotated and we had not stored it";
 const NOT_TOLD: &str = "sign-ins ended and not told within 60 s";
 /// As long as a person's device may know nothing of it, from the restart on.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
@@ -45,13 +54,51 @@ pub fn row(check: String) -> Row {
 }
 
 /// A kill that a restart is to make good.
-struct Kill {
-    /// The call, for people.
-    place: String,
+pub struct Kill {
+    /// The call or the moment, for people.
+    pub place: String,
     /// The provider had rotated the refresh token, and punishes the reuse of the older one.
-    in_window: bool,
+    pub in_window: bool,
     /// The handoff that was being stored.
-    sealed: Option<Sealed>,
+    pub sealed: Option<Sealed>,
+}
+
+/// The calls that are left to be killed at.
+struct Plan {
+    calls: VecDeque<Call>,
+    tries: usize,
+}
+
+impl Plan {
+    fn of(calls: &[Call], stride: usize) -> Self {
+        Self { calls: calls.iter().step_by(stride).cloned().collect(), tries: 0 }
+    }
+
+    fn next(&self) -> Option<&Call> {
+        self.calls.front()
+    }
+
+    /// Whether the kill came to the first of them.
+    fn tried(&mut self, met: bool, row: &mut Row) {
+        self.tries += 1;
+        if met {
+            row.add(KILLS, 1);
+        } else if self.tries < TRIES {
+            row.add(AGAIN, 1);
+            return;
+        } else {
+            row.add(UNMET, 1);
+        }
+        self.calls.pop_front();
+        self.tries = 0;
+    }
+}
+
+/// Whether it is killed by itself within the moment that it still works.
+async fn ends_afterwards(victim: &mut Victim) -> Result<bool> {
+    tokio::time::timeout(AFTERWARDS, victim.until(|_| false))
+        .await
+        .map_or(Ok(false), |ended| Ok(ended?.is_none()))
 }
 
 /// Kills at every `stride`th call of a refresh.
@@ -70,8 +117,8 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
     let broker = scene.world.broker.url();
     let mut slowest = None;
     let mut before: Option<Kill> = None;
-    let cases: Vec<Option<&Call>> = calls.iter().step_by(stride).map(Some).chain([None]).collect();
-    for case in cases {
+    let mut plan = Plan::of(&calls, stride);
+    loop {
         // The restart after the last kill, and the life before the next one.
         let began = Instant::now();
         // Where a sign-in may have been lost, somebody has to be told.
@@ -96,14 +143,14 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
             victim = Victim::on(&scene.dir(), None).await?;
             victim.token().await?;
         }
-        let Some(call) = case else {
+        let Some(call) = plan.next().cloned() else {
             victim.kill().await?;
             break;
         };
         let so_far = rotations(&scene).await?;
-        let injection = Injection::begin(&victim, call, "signal=SIGKILL").await?;
-        let ended = victim.token().await?.is_none();
-        row.add(if ended { KILLS } else { IN_TIME }, 1);
+        let injection = Injection::begin(&victim, &call, "signal=SIGKILL").await?;
+        let ended = victim.token().await?.is_none() || ends_afterwards(&mut victim).await?;
+        plan.tried(ended, &mut row);
         victim.kill().await?;
         injection.end().await?;
         ledger.handed_out(victim.handed_out());
@@ -117,6 +164,21 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
         control_of_telling(&mut row, &mut scene).await?;
     }
     Ok(row)
+}
+
+/// The restart after a kill in the window: the sign-in has ended, that is told, and the person signs in again.
+pub async fn made_good(row: &mut Row, scene: &mut Scene, kill: &Kill) -> Result<()> {
+    let (began, broker) = (Instant::now(), scene.world.broker.url());
+    let Some(mut victim) = restarted(row, scene, Some(kill), Some(&broker)).await? else { return Ok(()) };
+    let answer = victim.token().await?.context("it ended by itself")?;
+    if answer["event"] == "token" {
+        row.add(NOT_ENDED, 1);
+        return victim.kill().await;
+    }
+    judge_loss(row, &mut victim, Some(kill), &answer).await?;
+    told(row, scene, began, Some(kill)).await;
+    victim.kill().await?;
+    scene.reconnect().await
 }
 
 /// Whether the device hears that a person is needed, and how long that took.
@@ -178,8 +240,8 @@ pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
     };
     row.add("system calls found", calls.len() as u64);
     let mut before: Option<Kill> = None;
-    let cases: Vec<Option<&Call>> = calls.iter().step_by(stride).map(Some).chain([None]).collect();
-    for case in cases {
+    let mut plan = Plan::of(&calls, stride);
+    loop {
         let Some(mut victim) = restarted(&mut row, &scene, before.as_ref(), Some(&broker)).await? else {
             return Ok(row);
         };
@@ -193,24 +255,23 @@ pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
                 (Ok(verdict), Ok(Outcome::Stored { .. })) if verdict == "stored" => {
                     row.add("receipts after the restart", 1);
                 }
-                (Ok(_), Ok(Outcome::Refused { .. })) if *in_window => {
-                    row.add(IN_WINDOW, 1);
-                }
+                (Ok(_), Ok(Outcome::Refused { .. })) if *in_window => row.add(REFUSED, 1),
                 (verdict, receipt) => row.fail(LOST, format!("{place}: {verdict:?}, receipt {receipt:?}")),
             }
         }
-        let Some(call) = case else {
+        let Some(call) = plan.next().cloned() else {
             victim.kill().await?;
             break;
         };
-        let injection = Injection::begin(&victim, call, "signal=SIGKILL").await?;
+        let injection = Injection::begin(&victim, &call, "signal=SIGKILL").await?;
         let so_far = rotations(&scene).await?;
         let sealed = scene.hand_over().await;
         let ended = tokio::select! {
             ended = victim.until(|_| false) => ended?.is_none(),
             receipt = scene.receipt() => { receipt?; false }
         };
-        row.add(if ended { KILLS } else { IN_TIME }, 1);
+        let ended = ended || ends_afterwards(&mut victim).await?;
+        plan.tried(ended, &mut row);
         victim.kill().await?;
         injection.end().await?;
         if let Err(torn) = tokens_on_disk(&scene.dir()) {
@@ -307,8 +368,13 @@ pub async fn online(scene: &Scene, broker: &str) -> Result<Victim> {
     Ok(victim)
 }
 
-fn is_online(line: &Value) -> bool {
+pub fn is_online(line: &Value) -> bool {
     line["update"]["update"] == "link" && line["update"]["state"] == "up"
+}
+
+/// There is a verdict on the handoff under this number.
+pub fn is_settled(line: &Value, generation: u64) -> bool {
+    line["update"]["update"] == "settled" && line["update"]["generation"] == generation
 }
 
 /// The verdict on the handoff under this number: `stored` or `refused`.
@@ -318,8 +384,7 @@ pub async fn settled(victim: &mut Victim, generation: u64) -> Result<String> {
     if account["gen"] == generation && !account["refreshed_at"].is_null() {
         return Ok("stored".into());
     }
-    let fits =
-        |line: &Value| line["update"]["update"] == "settled" && line["update"]["generation"] == generation;
+    let fits = |line: &Value| is_settled(line, generation);
     let found = match victim.said.iter().find(|line| fits(line)) {
         Some(found) => found.clone(),
         None => victim.until(fits).await?.context("it ended by itself")?,
@@ -370,7 +435,9 @@ async fn judge_loss(row: &mut Row, victim: &mut Victim, before: Option<&Kill>, a
 pub fn judge_disk(row: &mut Row, scene: &Scene, ledger: &Ledger, place: &str) {
     match tokens_on_disk(&scene.dir()) {
         Err(torn) => row.fail(TORN, format!("{place}: {torn}")),
-        Ok(tokens) if !ledger.agrees_with(&tokens) => row.fail(NOT_ON_DISK, place),
+        Ok(tokens) if !ledger.agrees_with(&tokens) => {
+            row.fail(NOT_ON_DISK, format!("{place}: {} others are", tokens.len()));
+        }
         Ok(_) => {}
     }
 }

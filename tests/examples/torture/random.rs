@@ -11,7 +11,7 @@ use valetkey_handoff::message::Outcome;
 use valetkey_tests::tenant::{ALICE, Reuse};
 
 use crate::handle::Victim;
-use crate::kills::{self, KILLS};
+use crate::kills::{self, KILLS, Kill};
 use crate::report::Row;
 use crate::scene::{Ledger, Scene, tokens_on_disk};
 
@@ -23,11 +23,19 @@ const STORING_LIFE: Duration = Duration::from_millis(250);
 const SETTLED_AFTER: usize = 10;
 /// Scenes at a time: the two processors of a small machine, and one that waits.
 const AT_ONCE: usize = 3;
+const HANDED_OUT: &str = "tokens handed out, each held against the disk";
+const NEWER: &str = "lives in which one was handed out after a handoff was proven";
 const STORED: &str = "times that what was handed over last was stored, and confirmed";
 
 /// What a run of lives is like. Handing over is for the provider that lets one sign-in be handed over again and again.
-const RUNS: [(Reuse, bool); 4] =
-    [(Reuse::Tolerant, false), (Reuse::Tolerant, true), (Reuse::Grace, false), (Reuse::Tolerant, true)];
+const RUNS: [(Reuse, bool); 6] = [
+    (Reuse::Tolerant, false),
+    (Reuse::Tolerant, true),
+    (Reuse::Grace, false),
+    (Reuse::Tolerant, true),
+    (Reuse::Strict, false),
+    (Reuse::Tolerant, true),
+];
 
 /// A generation of the provider: its log and its tokens grow with every refresh.
 const PER_SCENE: usize = 500;
@@ -99,10 +107,18 @@ pub async fn kills(count: usize, seed: u64) -> Result<Row> {
 /// Lives full of refreshes, without a broker.
 async fn refresh(reuse: Reuse, lives: usize, seed: u64) -> Result<Row> {
     let (mut row, mut chance) = (Row::default(), Chance(seed));
-    let scene = Scene::new(reuse, true).await?;
+    let mut scene = Scene::new(reuse, true).await?;
     let mut ledger = Ledger::of(&scene.dir())?;
     for _ in 0..lives {
-        one(&mut row, &scene, &mut ledger, &mut chance).await?;
+        let place = one(&mut row, &scene, &mut ledger, &mut chance).await?;
+        if matches!(reuse, Reuse::Strict) {
+            row.add("of them at the strict provider", 1);
+            if !scene.newest_is_on_disk().await? {
+                let kill = Kill { place, in_window: true, sealed: None };
+                kills::made_good(&mut row, &mut scene, &kill).await?;
+                ledger = Ledger::of(&scene.dir())?;
+            }
+        }
     }
     // The last restart.
     let mut victim = Victim::on(&scene.dir(), None).await?;
@@ -119,6 +135,7 @@ async fn hand_over(reuse: Reuse, lives: usize, seed: u64) -> Result<Row> {
     let (mut row, mut chance) = (Row::default(), Chance(seed));
     let mut scene = Scene::new(reuse, true).await?;
     let broker = scene.world.broker.url();
+    let mut ledger = Ledger::of(&scene.dir())?;
     for life in 1..=lives {
         let mut victim = Victim::unready(&scene.dir(), Some(&broker))?;
         victim.tell("tokens-for-ever").await?;
@@ -134,9 +151,15 @@ async fn hand_over(reuse: Reuse, lives: usize, seed: u64) -> Result<Row> {
                 row.fail(kills::LOST, line["problem"].to_string());
             }
         }
-        if let Err(torn) = tokens_on_disk(&scene.dir()) {
-            row.fail(kills::TORN, torn.to_string());
-        }
+        // A token that comes after the handoff is proven is one of its own.
+        let proven = victim.said.iter().position(|line| kills::is_settled(line, scene.device.generation));
+        let newer = proven.is_some_and(|at| victim.said[at..].iter().any(|line| line["event"] == "token"));
+        ledger.unproven = !newer;
+        let tokens = victim.handed_out();
+        row.add(HANDED_OUT, tokens.len() as u64);
+        row.add(NEWER, u64::from(newer));
+        ledger.handed_out(tokens);
+        kills::judge_disk(&mut row, &scene, &ledger, "while a handoff arrived");
         if life % SETTLED_AFTER == 0 || life == lives {
             settle(&mut row, &mut scene, &sealed, &broker).await?;
         }
@@ -180,7 +203,7 @@ const CONTROLS: u64 = 40;
 /// More than it comes to.
 const WRITES: usize = 1000;
 
-async fn one(row: &mut Row, scene: &Scene, ledger: &mut Ledger, chance: &mut Chance) -> Result<()> {
+async fn one(row: &mut Row, scene: &Scene, ledger: &mut Ledger, chance: &mut Chance) -> Result<String> {
     let life = chance.up_to(LIFE);
     let mut victim = Victim::unready(&scene.dir(), None)?;
     victim.tell("tokens-for-ever").await?;
@@ -197,8 +220,9 @@ async fn one(row: &mut Row, scene: &Scene, ledger: &mut Ledger, chance: &mut Cha
         }
     }
     let tokens = victim.handed_out();
-    row.add("tokens handed out", tokens.len() as u64);
+    row.add(HANDED_OUT, tokens.len() as u64);
     ledger.handed_out(tokens);
-    kills::judge_disk(row, scene, ledger, &format!("{life:?} after the start"));
-    Ok(())
+    let place = format!("{life:?} after the start");
+    kills::judge_disk(row, scene, ledger, &place);
+    Ok(place)
 }

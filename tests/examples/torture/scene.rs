@@ -82,6 +82,16 @@ impl Scene {
         Ok(())
     }
 
+    /// Whether the disk has the refresh token that the provider gave out last. Where reuse is punished, the sign-in has ended
+    /// otherwise.
+    pub async fn newest_is_on_disk(&self) -> Result<bool> {
+        self.rotations().await?;
+        let newest = self.world.tenant.secrets().await?.refresh_tokens.pop().context("a refresh token")?;
+        let vault = whole(&self.world.file(ALICE))?;
+        let mut kept = vault["RefreshToken"].as_object().into_iter().flatten();
+        Ok(kept.any(|(_, entry)| entry["secret"] == newest.as_str()))
+    }
+
     /// How many refresh tokens the provider has given out, once a request that was under way at a kill has ended.
     pub async fn rotations(&self) -> Result<usize> {
         let mut known = self.world.tenant.secrets().await?.refresh_tokens.len();
@@ -142,12 +152,14 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 pub struct Ledger {
     superseded: HashSet<String>,
     last: Option<String>,
+    /// A newer sign-in may be there that has had no token yet: one that was handed over is proven by its first.
+    pub unproven: bool,
 }
 
 impl Ledger {
     /// Begins with what is stored.
     pub fn of(dir: &Path) -> Result<Self> {
-        Ok(Self { superseded: HashSet::new(), last: tokens_on_disk(dir)?.into_iter().next() })
+        Ok(Self { last: tokens_on_disk(dir)?.into_iter().next(), ..Self::default() })
     }
 
     pub fn handed_out(&mut self, tokens: Vec<String>) {
@@ -162,6 +174,6 @@ impl Ledger {
 
     /// The disk holds the last token that was handed out, or one that came after it.
     pub fn agrees_with(&self, on_disk: &HashSet<String>) -> bool {
-        on_disk.iter().any(|token| !self.superseded.contains(token))
+        (self.unproven && on_disk.is_empty()) || on_disk.iter().any(|token| !self.superseded.contains(token))
     }
 }
