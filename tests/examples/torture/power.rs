@@ -3,12 +3,15 @@
 //!
 //! It runs in a mount namespace of its own, so that nothing stays mounted however it ends.
 
+mod handoffs;
+
 use std::path::{Path, PathBuf};
 use std::process::Command as Blocking;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::process::Command;
 use valetkey_tests::tenant::Reuse;
 
@@ -20,6 +23,9 @@ use crate::scene::{Ledger, Scene, tokens_on_disk, whole};
 const CHECK: &str = "Power cuts: an 8 MiB ext4 as it was at the moment, mounted again";
 const CUTS: &str = "power cuts";
 const LOST: &str = "acknowledged writes lost";
+const WRITES: &str = "acknowledged invites and tokens held against the disk";
+const TO_BROKER: &str = "handoffs acknowledged to the broker (PUBACK) held against the disk";
+const BY_RECEIPT: &str = "handoffs confirmed by a receipt held against the disk";
 /// The smallest that ext4 makes with a journal.
 const IMAGE: u64 = 8 * 1024 * 1024;
 /// The registry grows with each invite; a new round begins with a new disk.
@@ -77,48 +83,54 @@ pub async fn inside(cuts: usize) -> Result<Row> {
     for what in [CUTS, LOST] {
         row.add(what, 0);
     }
-    let scene = Scene::new(Reuse::Tolerant, true).await?;
-    let mut chance = Chance(SEED);
-    let mut left = cuts;
-    while left > 0 {
-        let now = left.min(CUTS_A_ROUND);
-        left -= now;
-        let round = Round::run(&scene, now, &mut chance, false).await?;
-        row.add(CUTS, round.cuts);
-        row.add("acknowledged writes held against the disk", round.acknowledged);
-        for loss in round.losses {
-            row.fail(LOST, loss);
-        }
+    for what in [WRITES, TO_BROKER, BY_RECEIPT] {
+        row.add(what, 0);
     }
-    let round = Round::run(&scene, cuts.clamp(8, CUTS_A_ROUND), &mut chance, true).await?;
+    let mut chance = Chance(SEED);
+    let handoffs = cuts / 2;
+    let scene = Scene::new(Reuse::Tolerant, true).await?;
+    for cuts in in_rounds(cuts - handoffs) {
+        Round::of_writes(&scene, cuts, &mut chance, false).await?.add_to(&mut row);
+    }
+    let mut among_handoffs = 0;
+    for cuts in in_rounds(handoffs) {
+        let round = handoffs::round(cuts, &mut chance, false).await?;
+        among_handoffs += round.cuts;
+        round.add_to(&mut row);
+    }
+    row.add("of the cuts while handoffs arrived from a broker", among_handoffs);
+    let round = Round::of_writes(&scene, cuts.clamp(8, CUTS_A_ROUND), &mut chance, true).await?;
     row.caught(
         round.losses.len() as u64,
         round.cuts,
         "the same agent whose fsync of the directory only pretends",
     );
+    let round = handoffs::round(cuts.clamp(8, CUTS_A_ROUND), &mut chance, true).await?;
+    row.caught(round.losses.len() as u64, round.cuts, "the same agent, while handoffs arrive");
     Ok(row)
+}
+
+fn in_rounds(cuts: usize) -> impl Iterator<Item = usize> {
+    (0..cuts).step_by(CUTS_A_ROUND).map(move |begun| (cuts - begun).min(CUTS_A_ROUND))
 }
 
 #[derive(Debug, Default)]
 struct Round {
     cuts: u64,
-    acknowledged: u64,
+    /// Invites and tokens.
+    writes: u64,
+    /// Handoffs, each time that it is held against the disk.
+    to_broker: u64,
+    by_receipt: u64,
     /// One for each cut after which something was missing.
     losses: Vec<String>,
 }
 
 impl Round {
-    async fn run(scene: &Scene, cuts: usize, chance: &mut Chance, sabotaged: bool) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let at = |name: &str| folder.path().join(name);
-        let image = at("disk");
-        make_image(&image)?;
-        let disk = Mounted::new(&image, at("mounted"))?;
-        let state = disk.0.join("state");
-        done(Blocking::new("cp").arg("-a").arg(scene.dir()).arg(&state))?;
-        done(Blocking::new("sync").arg("-f").arg(&state))?;
-        let acknowledged = at("acknowledged");
-        let mut victim = Victim::start(&mut writer(&state, sabotaged)?).await?;
+    async fn of_writes(scene: &Scene, cuts: usize, chance: &mut Chance, sabotaged: bool) -> Result<Self> {
+        let disk = Disk::with(&scene.dir())?;
+        let acknowledged = disk.folder.path().join("acknowledged");
+        let mut victim = Victim::start(&mut writer(&disk.state(), None, sabotaged)?).await?;
         victim.tell(&format!("write-for-ever {}", acknowledged.display())).await?;
         let mut round = Self::default();
         for cut in 0..cuts {
@@ -129,12 +141,9 @@ impl Round {
             }
             victim.stop().await?;
             let so_far = std::fs::read_to_string(&acknowledged).unwrap_or_default();
-            let copy = at("copy");
-            std::fs::copy(&image, &copy)?;
-            victim.go_on()?;
-            let found = Mounted::new(&copy, at("found"))?;
+            let found = disk.as_it_is(|| victim.go_on())?;
             round.cuts += 1;
-            round.acknowledged += so_far.lines().count() as u64;
+            round.writes += so_far.lines().count() as u64;
             if let Err(loss) = compare(&scene.dir(), &found.0.join("state"), &so_far) {
                 round.losses.push(loss.to_string());
             }
@@ -142,11 +151,58 @@ impl Round {
         victim.kill().await?;
         Ok(round)
     }
+
+    fn add_to(self, row: &mut Row) {
+        for (what, more) in [
+            (CUTS, self.cuts),
+            (WRITES, self.writes),
+            (TO_BROKER, self.to_broker),
+            (BY_RECEIPT, self.by_receipt),
+        ] {
+            row.add(what, more);
+        }
+        for loss in self.losses {
+            row.fail(LOST, loss);
+        }
+    }
+}
+
+/// A state directory on a file system of its own.
+struct Disk {
+    // Unmounted before the folder goes.
+    mounted: Mounted,
+    folder: TempDir,
+}
+
+impl Disk {
+    /// With a copy of this state directory.
+    fn with(state: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let image = folder.path().join("disk");
+        make_image(&image)?;
+        let disk = Self { mounted: Mounted::new(&image, folder.path().join("mounted"))?, folder };
+        done(Blocking::new("cp").arg("-a").arg(state).arg(disk.state()))?;
+        done(Blocking::new("sync").arg("-f").arg(disk.state()))?;
+        Ok(disk)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.mounted.0.join("state")
+    }
+
+    /// What a power cut at this moment leaves, mounted elsewhere. Whoever writes stands still until it is copied.
+    fn as_it_is(&self, copied: impl FnOnce() -> Result<()>) -> Result<Mounted> {
+        let copy = self.folder.path().join("copy");
+        std::fs::copy(self.folder.path().join("disk"), &copy)?;
+        copied()?;
+        Mounted::new(&copy, self.folder.path().join("found"))
+    }
 }
 
 /// With `sabotaged`, an fsync of a directory does nothing; nor does one of the audit, which would write the same journal.
-fn writer(state: &Path, sabotaged: bool) -> Result<Command> {
-    let arguments = ["run", &state.display().to_string()];
+fn writer(state: &Path, broker: Option<&str>, sabotaged: bool) -> Result<Command> {
+    let state_dir = state.display().to_string();
+    let arguments: Vec<&str> = ["run", &state_dir].into_iter().chain(broker).collect();
     if !sabotaged {
         return Victim::command(&arguments);
     }
