@@ -114,7 +114,7 @@ impl Stage {
 async fn here(wish: Wish, lossy: Option<Lossy>) -> Result<Vec<Row>> {
     let stage = Arc::new(Stage::new(wish, lossy).await?);
     let (faults, kills, controls) =
-        tokio::try_join!(faults(&stage), broker_kills::all(&stage), controls::all(&stage))?;
+        tokio::try_join!(faults(&stage), broker_kills::all(&stage), Box::pin(controls::all(&stage)))?;
     let mut rows: Vec<Row> = faults.into_iter().chain(kills).collect();
     for control in controls {
         control.into_row_of(&mut rows);

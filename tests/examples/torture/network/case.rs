@@ -14,6 +14,9 @@ use crate::random::Chance;
 /// Within this a companion is restarted with newer sign-ins, after the fault has begun.
 const SOON: Duration = Duration::from_millis(600);
 
+/// Packets are lost for so much longer when newer sign-ins come: so there is something under way when it ends.
+const LAST_WAVE: Duration = Duration::from_millis(300);
+
 /// What came of a case.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -32,7 +35,8 @@ pub struct Told {
 pub struct Scene<'a> {
     pub lane: &'a Lane,
     agent: AtWork,
-    companion: Handle,
+    /// None that has given up.
+    companion: Option<Handle>,
     before: usize,
     connections: u64,
     sealed: u64,
@@ -46,23 +50,33 @@ impl<'a> Scene<'a> {
         let before = lane.accepted()?.len();
         let last = lane.hand_over()?;
         let connections = lane.device_line.connections() + lane.agent_line.connections();
-        let (agent, companion) = (lane.agent()?, lane.companion());
+        let (agent, companion) = (lane.agent()?, Some(lane.companion()));
         Ok(Self { lane, agent, companion, before, connections, sealed: last.len() as u64, last })
     }
 
     /// The companion is stopped, sign-ins under newer numbers take the places of those that have no receipt, and it starts.
     pub async fn again(mut self) -> Result<Self> {
-        self.companion.stop().await;
+        self.gives_up().await;
         self.last = self.lane.hand_over()?;
         self.sealed += self.last.len() as u64;
-        self.companion = self.lane.companion();
+        self.companion = Some(self.lane.companion());
         self.connections += 1;
         Ok(self)
     }
 
+    /// A companion that makes no other connection, as a control.
+    pub async fn gives_up(&mut self) {
+        if let Some(companion) = self.companion.take() {
+            companion.stop().await;
+        }
+    }
+
     /// Waits until all is well, stops both, and judges. `since`: from when on the time counts.
-    pub async fn end(self, since: Instant, allowed: Duration, order: Order) -> Result<Told> {
-        let well = self.lane.at_peace(&self.companion).await;
+    pub async fn end(mut self, since: Instant, allowed: Duration, order: Order) -> Result<Told> {
+        let well = match &self.companion {
+            Some(companion) => self.lane.at_peace(companion).await,
+            None => self.lane.settled().await,
+        };
         let took = since.elapsed();
         let made = self.lane.device_line.connections() + self.lane.agent_line.connections();
         let mut told = Told {
@@ -77,7 +91,7 @@ impl<'a> Scene<'a> {
         } else if took > allowed {
             told.wrong.push((LATE, format!("{took:?}, not {allowed:?}")));
         }
-        self.companion.stop().await;
+        self.gives_up().await;
         self.agent.stop().await?;
         let accepted = self.lane.accepted()?.split_off(self.before);
         told.stored = accepted.len() as u64;
@@ -99,13 +113,17 @@ pub async fn run(lane: &Lane, fault: Fault, stage: &Stage, chance: &mut Chance) 
     let (first, exchange) = side.first(lane);
     let at = first.bytes() + chance.next() % exchange.max(1);
     let lossy = stage.lossy.as_ref();
-    let (lasts, twice) = (fault.lasts(chance), chance.next().is_multiple_of(2));
+    let lasts = fault.lasts(chance);
+    let wave = match (fault, lasts) {
+        (Fault::Loss, Some(lasts)) => Some(lasts.saturating_sub(LAST_WAVE)),
+        _ => chance.next().is_multiple_of(2).then(|| chance.up_to(SOON)),
+    };
     let mut scene = Scene::begin(lane)?;
     let struck = fault.begin(lane, side, at, lossy, chance, lane.settled()).await?;
     let mut since = Instant::now();
-    if twice {
+    if let Some(wave) = wave {
         // The moment is the experiment.
-        tokio::time::sleep(chance.up_to(SOON)).await;
+        tokio::time::sleep(wave).await;
         scene = scene.again().await?;
     }
     let mut meanwhile = false;
@@ -123,6 +141,6 @@ pub async fn run(lane: &Lane, fault: Fault, stage: &Stage, chance: &mut Chance) 
     if lasts.is_none() {
         fault.end(lane, side, lossy).await?;
     }
-    let came_to_the_end = struck.is_none() && !twice;
+    let came_to_the_end = struck.is_none() && wave.is_none();
     Ok(Told { came_to_the_end, meanwhile: meanwhile && !came_to_the_end, ..told })
 }

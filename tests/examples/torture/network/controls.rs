@@ -1,21 +1,27 @@
 //! The same things broken on purpose: each has to be caught, or the checks prove nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use valetkey_companion::outbox::Pending;
-use valetkey_link::{Event, Events, Link, Retain};
+use valetkey_link::{Event, Events, Link, Retain, Version};
 use valetkey_tests::broker::{Broker, BrokerOptions};
 use valetkey_tests::fault_proxy::{Blow, FaultProxy};
 
+use super::case::Scene;
+use super::fault::{Fault, SLOW, Side};
 use super::judge::{LOST, ORDER, Order, TWICE, judge};
 use super::lane::{Lane, PATIENCE};
-use super::{Stage, promised, settings};
+use super::{LATE, Stage, promised, settings};
+use crate::random::Chance;
 use crate::report::Row;
 
 /// A keep-alive that never comes: so is a link without a watchdog.
 const NO_KEEP_ALIVE: Duration = Duration::from_secs(3600);
+
+/// A quarter of a minute on a line of 32 kbit/s.
+const LONG_MESSAGE: usize = 64 * 1024;
 
 /// A control, and the check it belongs to.
 pub struct Control {
@@ -27,16 +33,62 @@ pub struct Control {
 
 impl Control {
     pub fn into_row_of(self, rows: &mut [Row]) {
-        if let Some(row) = rows.iter_mut().find(|row| row.check.contains(self.part_of)) {
+        let part_of = self.part_of.to_lowercase();
+        if let Some(row) = rows.iter_mut().find(|row| row.check.to_lowercase().contains(&part_of)) {
             row.caught(self.caught, self.of, self.what);
         }
     }
 }
 
 pub async fn all(stage: &Arc<Stage>) -> Result<Vec<Control>> {
-    let (once, twice, order, stalled) =
-        tokio::try_join!(sent_once(stage), stored_twice(stage), out_of_order(stage), no_watchdog())?;
-    Ok(vec![once, twice, order, stalled])
+    let (once, twice, order, stalled, slow) = tokio::try_join!(
+        sent_once(stage),
+        stored_twice(stage),
+        out_of_order(stage),
+        no_watchdog(),
+        impatient()
+    )?;
+    let mut all = vec![once, twice, order, stalled, slow];
+    let to_give_up_at = [Fault::Partition, Fault::HalfClose, Fault::Reset, Fault::Loss];
+    let faults = to_give_up_at.into_iter().filter(|fault| *fault != Fault::Loss || stage.lossy.is_some());
+    all.extend(futures::future::try_join_all(faults.map(|fault| given_up_at(stage, fault))).await?);
+    Ok(all)
+}
+
+/// A companion whose first connection is its last, when the fault comes in the midst of handoffs.
+async fn given_up_at(stage: &Stage, fault: Fault) -> Result<Control> {
+    let broker = Stage::broker(true).await?;
+    let mut lane = stage.lane(&broker).await?;
+    lane.patience = promised();
+    let (first, exchange) = Side::Device.first(&lane);
+    let at = first.bytes() + exchange / 4;
+    let (mut chance, lossy) = (Chance(stage.wish.seed), stage.lossy.as_ref());
+    let mut scene = Scene::begin(&lane)?;
+    let struck = fault.begin(&lane, Side::Device, at, lossy, &mut chance, lane.settled()).await?;
+    scene.gives_up().await;
+    fault.end(&lane, Side::Device, lossy).await?;
+    let told = scene.end(Instant::now(), promised(), Order::OfDevice).await?;
+    let caught = struck.is_some() && told.wrong.iter().any(|(what, _)| *what == LATE);
+    let what = "a companion that makes no other connection";
+    Ok(Control { part_of: fault.name(), what, caught: u64::from(caught), of: 1 })
+}
+
+/// A link that takes a late answer to its ping for a dead line, when a message is longer under way than it waits.
+async fn impatient() -> Result<Control> {
+    let broker = Stage::broker(true).await?;
+    let proxy = FaultProxy::start(broker.port()).await?;
+    let mut settings = settings(proxy.port(), "waits-for-nothing")?;
+    (settings.version, settings.keep_alive) = (Version::V311, Duration::from_secs(1));
+    let (link, mut events) = Link::start(settings)?;
+    until(&mut events, |event| matches!(event, Event::Up { .. })).await?;
+    proxy.slow_down(SLOW);
+    let message = vec![b'x'; LONG_MESSAGE];
+    let allowed = promised() + Fault::Slow.slower_by(u64::try_from(message.len())?);
+    link.publish("a/topic", message, Retain::No)?;
+    let acknowledged = until(&mut events, |event| matches!(event, Event::Published { .. }));
+    let caught = u64::from(tokio::time::timeout(allowed, acknowledged).await.is_err());
+    let what = "a link that gives up at a late answer to its ping";
+    Ok(Control { part_of: Fault::Slow.name(), what, caught, of: 1 })
 }
 
 /// A device that trusts the broker's word and sends nothing again, a broker that forgets, an agent that comes later.

@@ -10,7 +10,7 @@ use super::private::Lossy;
 use crate::random::Chance;
 
 /// A modem's.
-const SLOW: u32 = 32_000;
+pub const SLOW: u32 = 32_000;
 /// Shorter and longer than it takes to find a connection dead.
 const PARTED_FOR: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 const LOSSY_FOR: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));

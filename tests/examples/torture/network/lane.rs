@@ -47,6 +47,8 @@ pub struct Lane {
     bodies: Arc<Vec<CacheUpdated>>,
     /// What an undisturbed exchange comes to, in bytes: on the device's line, on the agent's.
     pub exchange: (u64, u64),
+    /// How long it is waited for what must come.
+    pub patience: Duration,
 }
 
 /// An agent at work.
@@ -76,6 +78,7 @@ impl Lane {
             agent: agent_keys,
             bodies,
             exchange: (0, 0),
+            patience: PATIENCE,
         };
         lane.agree(&invite).await?;
         lane.calibrated().await
@@ -183,7 +186,7 @@ impl Lane {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        tokio::time::timeout(PATIENCE, empty).await.context("no receipt")?
+        tokio::time::timeout(self.patience, empty).await.context("no receipt")?
     }
 
     /// Settled, and the person is told so.
@@ -191,7 +194,7 @@ impl Lane {
         self.settled().await?;
         let mut views = companion.views();
         let connected = views.wait_for(|view| view.screen == Screen::Connected);
-        let shown = tokio::time::timeout(PATIENCE, connected).await;
+        let shown = tokio::time::timeout(self.patience, connected).await;
         shown.map(drop).with_context(|| format!("the screen says {:?}", companion.views().borrow().screen))
     }
 
