@@ -100,7 +100,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("callback-host", "refused with 421, which is the status for another host's request, instead of 400"),
 ];
 
-/// Shows that no case of the list was left out, for M2.
+/// Shows of M2 that no case of the list was left out.
 #[tokio::test]
 async fn each_case_of_the_list_is_tried_in_one_place() {
     let provider = Provider::start().await;
