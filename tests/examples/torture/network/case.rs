@@ -14,9 +14,6 @@ use crate::random::Chance;
 /// Within this a companion is restarted with newer sign-ins, after the fault has begun.
 const SOON: Duration = Duration::from_millis(600);
 
-/// Packets are lost for so much longer when newer sign-ins come: so there is something under way when it ends.
-const LAST_WAVE: Duration = Duration::from_millis(300);
-
 /// What came of a case.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -115,18 +112,26 @@ pub async fn run(lane: &Lane, fault: Fault, stage: &Stage, chance: &mut Chance) 
     let lossy = stage.lossy.as_ref();
     let lasts = fault.lasts(chance);
     let wave = match (fault, lasts) {
-        (Fault::Loss, Some(lasts)) => Some(lasts.saturating_sub(LAST_WAVE)),
+        // Newer sign-ins come at the end, so that there is something under way when no more packets are lost.
+        (Fault::Loss, Some(lasts)) => Some(lasts),
         _ => chance.next().is_multiple_of(2).then(|| chance.up_to(SOON)),
     };
     let mut scene = Scene::begin(lane)?;
     let struck = fault.begin(lane, side, at, lossy, chance, lane.settled()).await?;
     let mut since = Instant::now();
+    let mut meanwhile = false;
     if let Some(wave) = wave {
         // The moment is the experiment.
         tokio::time::sleep(wave).await;
+        let under_way = first.bytes() + chance.next() % (exchange / 2).max(1);
         scene = scene.again().await?;
+        if fault == Fault::Loss {
+            tokio::select! {
+                () = first.passed(under_way) => {}
+                settled = lane.settled() => meanwhile = settled.map(|()| true)?,
+            }
+        }
     }
-    let mut meanwhile = false;
     if let Some(lasts) = lasts {
         tokio::select! {
             () = tokio::time::sleep(lasts.saturating_sub(since.elapsed())) => {}
@@ -141,6 +146,6 @@ pub async fn run(lane: &Lane, fault: Fault, stage: &Stage, chance: &mut Chance) 
     if lasts.is_none() {
         fault.end(lane, side, lossy).await?;
     }
-    let came_to_the_end = struck.is_none() && wave.is_none();
+    let came_to_the_end = struck.is_none() && (wave.is_none() || fault == Fault::Loss);
     Ok(Told { came_to_the_end, meanwhile: meanwhile && !came_to_the_end, ..told })
 }

@@ -65,7 +65,7 @@ impl Fault {
             Self::Stall => "a connection that stalls",
             Self::Partition => "a partition of 1 to 30 s",
             Self::HalfClose => "a half-close",
-            Self::Loss => "loss of 30 % for 2 to 15 s",
+            Self::Loss => "loss of 30 % for 2 s and more",
             Self::Slow => "a line of 32 kbit/s",
             Self::Reset => "a reset",
         }
