@@ -16,13 +16,14 @@ pub fn run(args: &[String]) -> Result<()> {
     execute(cargo(&["build", "--locked", "-p", "valetkey-agentd", "--bins"]))?;
     execute(cargo(&["build", "--locked", "-p", "valetkey-tests", "--example", "torture"]))?;
     let full = !args.iter().any(|arg| arg == "--tenth" || arg == "--smoke");
-    if full {
+    let part = args.iter().any(|arg| arg == "--only");
+    if full && (!part || args.iter().any(|arg| arg == "models")) {
         let packages = MODELLED.iter().flat_map(|package| ["-p", package]);
         execute(cargo(
             &["test", "--locked", "--no-run", "--lib"].into_iter().chain(packages).collect::<Vec<_>>(),
         ))?;
     }
-    if args.iter().any(|arg| arg == "--only") {
+    if part {
         // A part of it is no summary.
         return execute(torture(args));
     }

@@ -1,7 +1,8 @@
-//! A system that refuses: each error at each file call of a store, and writes that stop half-way. The old file stays, the
-//! operator is told, and when the fault is gone it goes on by itself.
+//! A system that refuses: each error at each file call of a store, writes that stop half-way, and what sockets come to. The old
+//! file stays, the operator is told, and when the fault is gone it goes on by itself.
 
 mod inviting;
+mod network;
 mod opening;
 mod refreshing;
 mod storing;
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::handle::{Call, Injection, Met, Victim};
+use crate::handle::{Call, Injection, On, Victim};
 use crate::report::Row;
 
 const ERRORS: &[&str] = &["ENOSPC", "EIO", "EROFS", "EACCES", "EMFILE", "EDQUOT", "EINTR"];
@@ -35,6 +36,7 @@ pub async fn all(stride: usize) -> Result<Vec<Row>> {
         storing::errors(stride).await?,
         inviting::errors(stride).await?,
         opening::errors(stride).await?,
+        network::errors(stride).await?,
     ])
 }
 
@@ -47,7 +49,7 @@ fn row(check: &str) -> Row {
 }
 
 fn cases(calls: &[Call], stride: usize) -> Vec<(Call, &'static str)> {
-    let files = calls.iter().filter(|call| call.on_file);
+    let files = calls.iter().filter(|call| call.on == On::File);
     let all = files.flat_map(|call| ERRORS.iter().map(|error| (call.clone(), *error)));
     all.step_by(stride).collect()
 }
@@ -67,12 +69,16 @@ trait Deed {
     async fn begin_anew(&mut self) -> Result<()>;
 }
 
-/// How often a case is begun until its error meets a file: what else a thread writes comes before or after that, as it happens.
+/// How often a case is begun until its error meets what it is for: what else a thread writes comes before or after that, as it happens.
 const TRIES: usize = 8;
 
 /// Each error at each of the calls that work on a file.
 async fn meet(deed: &mut impl Deed, calls: &[Call], stride: usize, row: &mut Row) -> Result<()> {
-    for (call, error) in cases(calls, stride) {
+    meet_each(deed, cases(calls, stride), row).await
+}
+
+async fn meet_each(deed: &mut impl Deed, cases: Vec<(Call, &str)>, row: &mut Row) -> Result<()> {
+    for (call, error) in cases {
         let place = format!("{} {error}", call.shown());
         if meet_one(deed, &call, error, &place, row).await? {
             row.add(CASES, 1);
@@ -95,13 +101,13 @@ async fn meet_one(
         let mut injection = Injection::begin(deed.victim(), call, &format!("error={error}")).await?;
         let ended = injection.over(deed.take_place()).await;
         match (injection.end().await?, ended) {
-            (Met::File, Some(ended)) => {
+            (Some(on), Some(ended)) if on == call.on => {
                 deed.judge(row, place, ended?).await?;
                 return Ok(true);
             }
             // tokio ends a thread that cannot wake the others: nothing of ours was asked.
-            (Met::Elsewhere, _) => deed.begin_anew().await?,
-            (Met::Nothing, Some(ended)) => drop(ended?),
+            (Some(on), _) if on != call.on => deed.begin_anew().await?,
+            (_, Some(ended)) => drop(ended?),
             (met, None) => bail!("{place}: its thread ended, and had met {met:?}"),
         }
     }

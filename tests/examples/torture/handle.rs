@@ -29,8 +29,35 @@ pub struct Call {
     pub thread: Thread,
     pub name: String,
     pub nth: usize,
-    /// It works on a file or directory, not on a socket or on what wakes a thread up.
-    pub on_file: bool,
+    pub on: On,
+}
+
+/// What a call works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// Or a directory.
+    File,
+    Socket,
+    /// Waiting for sockets, or beginning to.
+    Poller,
+    /// Memory, time, what wakes a thread up: tokio does not live on without that.
+    Other,
+}
+
+impl On {
+    /// By what `strace -y` writes of a call: a descriptor is followed by its path.
+    fn of(line: &str) -> Self {
+        let name = line.split('(').next().unwrap_or_default();
+        if line.contains("</") {
+            Self::File
+        } else if name.starts_with("epoll_") && (name.contains("wait") || line.contains("EPOLL_CTL_ADD")) {
+            Self::Poller
+        } else if !name.starts_with("epoll_") && (name == "socket" || line.contains("<socket:[")) {
+            Self::Socket
+        } else {
+            Self::Other
+        }
+    }
 }
 
 impl Call {
@@ -249,15 +276,6 @@ pub struct Injection {
     log: NamedTempFile,
 }
 
-/// What met it. How often a thread wakes another one depends on time, so the n-th write is not always the same one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Met {
-    File,
-    /// A socket, or what wakes a thread up: tokio does not live on without that.
-    Elsewhere,
-    Nothing,
-}
-
 impl Injection {
     /// Does `what` to the `nth` call of this name.
     pub async fn begin(victim: &Victim, call: &Call, what: &str) -> Result<Self> {
@@ -279,15 +297,12 @@ impl Injection {
         }
     }
 
-    /// Lets go of the thread.
-    pub async fn end(self) -> Result<Met> {
+    /// Lets go of the thread, and says what the call that met it worked on, if one did. How often a thread wakes another one
+    /// depends on time, so the n-th write is not always the same one.
+    pub async fn end(self) -> Result<Option<On>> {
         self.strace.detach().await?;
         let log = std::fs::read_to_string(self.log.path())?;
-        Ok(match log.lines().find(|line| line.ends_with("(INJECTED)")) {
-            Some(line) if is_on_file(line) => Met::File,
-            Some(_) => Met::Elsewhere,
-            None => Met::Nothing,
-        })
+        Ok(log.lines().find(|line| line.ends_with("(INJECTED)")).map(On::of))
     }
 }
 
@@ -304,12 +319,7 @@ pub fn calls(log: &str, thread: Thread) -> Vec<Call> {
         }
         let nth = counts.entry(name).or_default();
         *nth += 1;
-        calls.push(Call { thread, name: name.to_owned(), nth: *nth, on_file: is_on_file(line) });
+        calls.push(Call { thread, name: name.to_owned(), nth: *nth, on: On::of(line) });
     }
     calls
-}
-
-/// With `-y`, a descriptor is followed by its path.
-fn is_on_file(line: &str) -> bool {
-    line.contains("</")
 }

@@ -16,7 +16,7 @@ pub async fn errors(stride: usize) -> Result<Row> {
     let mut row = row("Errors at the file calls of storing a handoff");
     let mut scene = Scene::new(Reuse::Tolerant, false).await?;
     let mut victim = online(&scene, &scene.world.broker.url()).await?;
-    // The first one after a start makes calls that do not come again.
+    // The first one after a start makes calls that no later one makes.
     scene.hand_over().await;
     scene.receipt().await?;
     let calls = recorded_in(&mut victim, &[Thread::Disk], async |_| {
