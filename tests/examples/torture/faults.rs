@@ -59,7 +59,7 @@ trait Deed {
     /// How it ended, and whatever is needed to judge that.
     type Ended;
 
-    fn victim(&self) -> &Victim;
+    fn victim(&mut self) -> &mut Victim;
     /// Whatever must be so before, done while there is no fault yet.
     async fn prepare(&mut self) -> Result<()>;
     async fn take_place(&mut self) -> Result<Self::Ended>;
@@ -108,7 +108,12 @@ async fn meet_one(
             // tokio ends a thread that cannot wake the others: nothing of ours was asked.
             (Some(on), _) if on != call.on => deed.begin_anew().await?,
             (_, Some(ended)) => drop(ended?),
-            (met, None) => bail!("{place}: its thread ended, and had met {met:?}"),
+            (met, None) => {
+                let victim = deed.victim();
+                victim.until(|_| false).await?;
+                let last_words = victim.said.iter().find(|line| line["event"] == "panicked");
+                bail!("{place}: its thread ended ({last_words:?}), and had met {met:?}");
+            }
         }
     }
     Ok(false)

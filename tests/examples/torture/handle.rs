@@ -38,7 +38,7 @@ pub enum On {
     /// Or a directory.
     File,
     Socket,
-    /// Waiting for sockets, or beginning to.
+    /// Beginning to wait for a socket.
     Poller,
     /// Memory, time, what wakes a thread up: tokio does not live on without that.
     Other,
@@ -50,7 +50,7 @@ impl On {
         let name = line.split('(').next().unwrap_or_default();
         if line.contains("</") {
             Self::File
-        } else if name.starts_with("epoll_") && (name.contains("wait") || line.contains("EPOLL_CTL_ADD")) {
+        } else if name == "epoll_ctl" && line.contains("EPOLL_CTL_ADD") {
             Self::Poller
         } else if !name.starts_with("epoll_") && (name == "socket" || line.contains("<socket:[")) {
             Self::Socket

@@ -26,6 +26,9 @@ const MQTT_CLIENT: &str = "the-agent";
 
 /// Runs until its input ends. `broker`: also takes handoffs.
 pub fn run(dir: PathBuf, broker: Option<String>) -> Result<()> {
+    std::panic::set_hook(Box::new(|panic| {
+        say(&json!({ "event": "panicked", "problem": panic.to_string() }));
+    }));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)

@@ -34,8 +34,8 @@ struct Inviting {
 impl Deed for Inviting {
     type Ended = (Old, Value);
 
-    fn victim(&self) -> &Victim {
-        &self.victim
+    fn victim(&mut self) -> &mut Victim {
+        &mut self.victim
     }
 
     async fn prepare(&mut self) -> Result<()> {

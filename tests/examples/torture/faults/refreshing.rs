@@ -100,8 +100,8 @@ impl Refresh {
 impl Deed for Refresh {
     type Ended = (Old, Value);
 
-    fn victim(&self) -> &Victim {
-        &self.victim
+    fn victim(&mut self) -> &mut Victim {
+        &mut self.victim
     }
 
     async fn prepare(&mut self) -> Result<()> {

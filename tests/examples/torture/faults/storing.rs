@@ -38,8 +38,8 @@ struct Storing {
 impl Deed for Storing {
     type Ended = (Sealed, Option<Value>);
 
-    fn victim(&self) -> &Victim {
-        &self.victim
+    fn victim(&mut self) -> &mut Victim {
+        &mut self.victim
     }
 
     async fn prepare(&mut self) -> Result<()> {
