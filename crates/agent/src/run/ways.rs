@@ -144,8 +144,8 @@ impl Desk<'_> {
     /// Nobody needs the broker credential of an invite that nobody used, or whose device was removed.
     async fn end(&self, invite: InviteId) {
         let invited = self.shared.registry.invited(&invite);
-        let (expires_at, used) = invited
-            .map_or((None, false), |invited| (Some(invited.expires_at), invited.used_by.is_some()));
+        let (expires_at, used) =
+            invited.map_or((None, false), |invited| (Some(invited.expires_at), invited.used_by.is_some()));
         if let Err(problem) = self.accounts.revoke(&invite).await {
             tracing::error!(%invite, %problem, "the broker credential of an invite that is over could not be ended");
         } else if let Err(problem) = self.shared.registry.end(&invite) {
