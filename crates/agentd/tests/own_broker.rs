@@ -249,9 +249,7 @@ async fn another_process_with_a_left_over_pid_is_left_alone() {
     let home = Home::initialised();
     home.serve().await.stop().unwrap();
     let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
-    let pid = home.state().join("broker/pid");
-    write(&pid, &format!("{}\n", bystander.id()));
-    fs::set_permissions(pid, fs::Permissions::from_mode(0o600)).unwrap();
+    write(&home.state().join("broker/pid"), &format!("{}\n", bystander.id()));
     home.serve().await.stop().unwrap();
     assert!(bystander.try_wait().unwrap().is_none());
     bystander.kill().unwrap();

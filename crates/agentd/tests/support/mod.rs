@@ -41,9 +41,13 @@ pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
+/// What is made by this is its owner's alone.
 pub fn write(path: &Path, text: &str) {
     use std::io::Write as _;
-    fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = fs::File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
 }
 
 pub fn signal(pid: u32, name: &str) {
@@ -181,7 +185,6 @@ impl Home {
             });
             let path = vault.join(format!("{oid}.{TENANT}.json"));
             write(&path, &file.to_string());
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         }
     }
 }

@@ -19,7 +19,6 @@ fn write_all(path: &Path) {
 }
 
 /// Shows of H4 that what was written to the audit is not written over. Every save of the folder in turn is the one that fails.
-#[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_is_full_keeps_its_lines_though_the_disk_refuses_to_save_its_new_name() {
     if let Some(path) = std::env::var_os(INSIDE) {
