@@ -65,7 +65,8 @@ impl Invitation {
     }
 }
 
-/// The tray says what is so and offers what can be done, and nothing that makes no sense now. Quit ends the app.
+/// The tray says what is so and offers what can be done, and nothing that makes no sense now. No core would be left of it. Quit
+/// ends the app.
 #[tokio::test]
 async fn a_fresh_start_sits_in_the_tray_and_says_that_nothing_is_linked() -> Result<()> {
     let desktop = Desktop::start(Options::default()).await?;
@@ -79,6 +80,8 @@ async fn a_fresh_start_sits_in_the_tray_and_says_that_nothing_is_linked() -> Res
     let entries = tray.entries().await?;
     assert!(!entries[0].enabled, "the first line is words, not a button");
     assert!(!desktop.has_window("Valet Key").await?, "nobody asked for a window");
+    // As core(5) has it for a core that is piped to a program: none at all.
+    assert!(app.core_limit()? <= 1, "{} bytes", app.core_limit()?);
     assert!(!tray.heard_click(i32::MAX).await?, "what is not in the menu cannot be clicked");
 
     tray.click("Paste invite").await?;
@@ -154,6 +157,20 @@ async fn a_second_start_hands_over_the_invite_on_its_input_and_shows_it_to_nobod
     let secret = &invitation.link["valetkey://invite/".len()..];
     assert!(!app.command_line()?.contains(secret) && !app.log()?.contains(secret));
     assert!(!String::from_utf8_lossy(&second.stderr).contains(secret), "the invite is in the second's log");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_for_an_app_that_hangs_is_not_waited_with_for_ever() -> Result<()> {
+    let invitation = Invitation::new();
+    let desktop = Desktop::start(Options::default()).await?;
+    let app = App::start(&desktop, &[])?;
+    let tray = desktop.tray_host.as_ref().unwrap().tray().await?;
+    tray.first_line(|line| line == NOT_LINKED).await?;
+    app.freeze()?;
+    let second = start_again_with(&desktop, &["-"], &format!("{}\n", invitation.link)).await?;
+    let words = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && words.contains("does not answer"), "{second:?}");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub fn run(args: Args) -> anyhow::Result<i32> {
         _ => None,
     };
     if let Some(link) = &unseen
-        && unseen::hand_over(link, &context.config().identifier)
+        && unseen::hand_over(link, &context.config().identifier)?
     {
         return Ok(0);
     }

@@ -4,10 +4,16 @@
 
 use std::io::Read as _;
 
+#[cfg(target_os = "linux")]
+use anyhow::Context as _;
+
 use crate::args::Link;
 
 /// Longer than any invite link.
 const MAX_BYTES: u64 = 32 * 1024;
+/// How long the one that runs may take to answer. It does so at once, unless it hangs; and a busy computer is slow.
+#[cfg(target_os = "linux")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Replaces this program by itself. Returns only if that could not be done, and then the link stays where it was.
 #[cfg(unix)]
@@ -66,33 +72,38 @@ fn arguments(link: &Link) -> [&str; 3] {
 }
 
 /// Whether another one runs and has taken the link. Said as the plugin for a second start says it (the test of that would notice
-/// if it began to say it otherwise), because that one can only hand on the command line itself.
+/// if it began to say it otherwise), because that one can only hand on the command line itself. Fails when another one runs and
+/// does not answer.
 #[cfg(target_os = "linux")]
-pub fn hand_over(link: &Link, identifier: &str) -> bool {
+pub fn hand_over(link: &Link, identifier: &str) -> anyhow::Result<bool> {
     let name = format!("{identifier}.SingleInstance");
     let path = format!("/{}", name.replace('.', "/").replace('-', "_"));
     let arguments = arguments(link);
     let words = (arguments.as_slice(), "");
     let said = tauri::async_runtime::block_on(async {
-        let bus = zbus::Connection::session().await?;
-        bus.call_method(
-            Some(name.as_str()),
-            path.as_str(),
-            Some("org.SingleInstance.DBus"),
-            "ExecuteCallback",
-            &words,
-        )
-        .await
+        let saying = async {
+            let bus = zbus::Connection::session().await?;
+            bus.call_method(
+                Some(name.as_str()),
+                path.as_str(),
+                Some("org.SingleInstance.DBus"),
+                "ExecuteCallback",
+                &words,
+            )
+            .await
+        };
+        tokio::time::timeout(PATIENCE, saying).await
     });
+    let said = said.context("another Valet Key runs and does not answer; end it, and try again")?;
     if let Err(error) = &said {
         tracing::debug!(%error, "nobody was handed the link");
     }
-    said.is_ok()
+    Ok(said.is_ok())
 }
 
 /// As on Linux, over the plugin's socket.
 #[cfg(target_os = "macos")]
-pub fn hand_over(link: &Link, identifier: &str) -> bool {
+pub fn hand_over(link: &Link, identifier: &str) -> anyhow::Result<bool> {
     use std::io::Write as _;
     use std::os::unix::fs::MetadataExt as _;
 
@@ -105,12 +116,12 @@ pub fn hand_over(link: &Link, identifier: &str) -> bool {
         let mut socket = std::os::unix::net::UnixStream::connect(&path)?;
         socket.write_all(format!("\0\0{}", arguments(link).join("\0")).as_bytes())
     };
-    say().is_ok()
+    Ok(say().is_ok())
 }
 
 /// By a start with the link as an argument, which other users cannot read here: it hands it over, or stays itself.
 #[cfg(windows)]
-pub fn hand_over(link: &Link, _: &str) -> bool {
+pub fn hand_over(link: &Link, _: &str) -> anyhow::Result<bool> {
     let start = || {
         let rest = std::env::args_os()
             .skip(1)
@@ -120,7 +131,7 @@ pub fn hand_over(link: &Link, _: &str) -> bool {
             .stdin(std::process::Stdio::null())
             .spawn()
     };
-    start().is_ok()
+    Ok(start().is_ok())
 }
 
 #[cfg(all(test, target_os = "linux"))]

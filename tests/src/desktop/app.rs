@@ -47,6 +47,15 @@ impl App {
         Ok(std::fs::read_to_string(format!("/proc/{id}/cmdline"))?)
     }
 
+    /// How many bytes of its memory the system may write into a core file.
+    pub fn core_limit(&self) -> Result<u64> {
+        let id = self.process.id().context("the app has ended")?;
+        let limits = std::fs::read_to_string(format!("/proc/{id}/limits"))?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+        let hard = line.and_then(|line| line.split_whitespace().nth(1)).context("no limit for cores")?;
+        hard.parse().with_context(|| format!("a core of {hard} bytes"))
+    }
+
     /// Where others can reach it.
     pub fn listens_at(&self) -> Result<BTreeSet<String>> {
         Ok(listens_at(self.process.id().context("the app has ended")?)?)
@@ -62,6 +71,14 @@ impl App {
         };
         let still = || format!("it still listens at {:?}", self.listens_at());
         timeout(PATIENCE, closed).await.with_context(still)?
+    }
+
+    /// It hangs from now on.
+    pub fn freeze(&self) -> Result<()> {
+        let id = self.process.id().context("the app has ended")?;
+        let frozen = std::process::Command::new("kill").args(["-STOP", &id.to_string()]).status()?;
+        anyhow::ensure!(frozen.success(), "the app cannot be stopped");
+        Ok(())
     }
 
     pub fn is_running(&mut self) -> Result<bool> {
