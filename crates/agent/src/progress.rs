@@ -79,6 +79,14 @@ pub(crate) fn must_wait(current: Option<&AccountFile>, mark: &Mark, now: Timesta
         && since < TRIED_WITHIN
 }
 
+/// Whether a sign-in that was accepted has made room for another device's before it had a verdict. The same bytes are then
+/// taken in anew: they are all that is left of it.
+pub(crate) fn is_overtaken(current: Option<&AccountFile>, mark: &Mark) -> bool {
+    let Some(AccountFile { facts, .. }) = current else { return false };
+    let seen = facts.seen.get(&mark.device);
+    facts.device != mark.device && seen.is_some_and(|seen| seen.verdict == Verdict::Pending)
+}
+
 /// Puts an accepted sign-in in the place of what was there. One that has worked is kept inside until the new one has, however
 /// it is now: whoever can name an account must not be able to end its sign-in.
 pub(crate) fn arrive(

@@ -54,7 +54,7 @@ impl Agent {
             () = stop.cancelled() => {}
             () = self.0.tokens.keep_fresh(&stop) => {}
             () = desk.keep_ways(waiting) => {}
-            () = desk.work(&mut events, &mut updates, &stop) => {}
+            () = desk.work(&mut events, &mut updates) => {}
         }
         link.stop().await;
         self.0.tokens.finish().await;
@@ -112,18 +112,12 @@ impl Desk<'_> {
         }
     }
 
-    async fn work(
-        &self,
-        events: &mut Events,
-        updates: &mut broadcast::Receiver<Update>,
-        stop: &CancellationToken,
-    ) {
+    async fn work(&self, events: &mut Events, updates: &mut broadcast::Receiver<Update>) {
         let mut greeted = false;
         let clock = &self.shared.clock;
         let mut heartbeat = clock.deadline(clock.now() + self.shared.heartbeat);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 event = events.next() => match event {
                     None => return,
                     Some(Event::Up { session_present }) => {

@@ -6,7 +6,7 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
-use support::{Device, World, advance, id, refresh_error, refused_because};
+use support::{Device, World, advance, id, refresh_error, refused_because, within};
 use valetkey_agent::{AgentError, Health, InviteRequest, MAX_EXPIRY, Update};
 use valetkey_entra::capability::Resource;
 use valetkey_handoff::message::{CacheUpdated, Outcome};
@@ -465,6 +465,36 @@ async fn a_sign_in_that_is_tried_is_not_lost_to_one_that_another_device_brings_m
     bobs.send(sealed.as_bytes());
     refused_because(&bobs.receipt().await);
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_another_devices_has_overtaken_is_tried_when_it_comes_again() {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut first = world.pair(&running.agent, ALICE).await;
+    let mut second = world.pair(&running.agent, ALICE).await;
+    let (one, another) = (world.sign_in(ALICE).await, world.sign_in(ALICE).await);
+    let busy = NextError { status: Some(429), retry_after: Some(600), ..NextError::default() };
+    world.tenant.next_error(&refresh_error(1, &busy)).await.unwrap();
+    let stored = |update: &Update| matches!(update, Update::Stored { .. }).then_some(());
+    let sealed = first.hand_over(&one);
+    running.until("the first is stored", stored).await;
+    within("it is tried", async {
+        while world.refreshes().await < 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    advance(std::time::Duration::from_secs(121)).await;
+    second.hand_over(&another);
+    assert!(matches!(second.receipt().await.outcome, Outcome::Stored { .. }));
+    first.send(sealed.as_bytes());
+
+    let receipt = first.receipt().await;
+    assert_eq!(receipt.of, sealed.jti);
+    assert!(matches!(receipt.outcome, Outcome::Stored { .. }), "{receipt:?}");
     running.stop().await;
 }
 

@@ -252,7 +252,8 @@ impl World {
             judgement == Judgement::Accept,
             highest.is_none_or(|highest| mark.generation > highest)
         );
-        if let (Judgement::Accept, Ok(file)) = (judgement, fit) {
+        let again = judgement == Judgement::SameAgain && is_overtaken(account.file.as_ref(), &mark);
+        if let (true, Ok(file)) = (judgement == Judgement::Accept || again, fit) {
             let (file, news) = arrive(account.file.take(), file, &mark, now);
             account.file = Some(file);
             self.arrivals = order;

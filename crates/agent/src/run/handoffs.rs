@@ -72,13 +72,13 @@ impl Desk<'_> {
         let told = mark.clone();
         let stored = tokio::task::spawn_blocking(move || {
             vault.change(&account, now, |current| match progress::judge_mark(current.as_ref(), &mark) {
-                Judgement::SameAgain => {
+                Judgement::SameAgain if !progress::is_overtaken(current.as_ref(), &mark) => {
                     let seen = current.and_then(|mut file| file.facts.seen.remove(&mark.device));
                     Change::Leave((Stored::Again(seen.map_or(Verdict::Pending, |seen| seen.verdict)), None))
                 }
                 Judgement::Conflict => Change::Leave((Stored::Refused(CONFLICT), None)),
                 Judgement::Older => Change::Leave((Stored::Refused(OLDER), None)),
-                Judgement::Accept => match fit {
+                Judgement::Accept | Judgement::SameAgain => match fit {
                     Err(unfit) => Change::Leave((Stored::Refused(unfit.code()), None)),
                     Ok(_) if !may_come || progress::must_wait(current.as_ref(), &mark, now) => {
                         Change::Leave((Stored::Later, None))
