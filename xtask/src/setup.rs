@@ -28,6 +28,8 @@ const DEBIAN_PACKAGES: &[&str] = &[
     // seeing it: pictures, fonts, icons
     "imagemagick",
     "x11-utils",
+    "openbox",
+    "webkit2gtk-driver",
     "xdotool",
     "fonts-dejavu-core",
     "adwaita-icon-theme",
