@@ -48,6 +48,7 @@ const DEBIAN_PACKAGES: &[&str] = &[
     "libfaketime",
     "e2fsprogs",
     "util-linux",
+    "procps",
     "mount",
     "nftables",
 ];
