@@ -50,7 +50,7 @@ impl Invitation {
             terms: Terms {
                 email: Some("ana@contoso.example".into()),
                 authority: format!("http://127.0.0.1:{port}"),
-                graph: None,
+                graph: Some(format!("http://127.0.0.1:{port}")),
                 tenant: "organizations".into(),
                 client_id: "11111111-1111-4111-8111-111111111111".into(),
                 capabilities: vec!["mail".into(), "calendar".into()],

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{World, id, refused_because};
+use support::{World, advance, id, refused_because};
 use uuid::Uuid;
 use valetkey_agent::{AccountId, FindError, Health, TokenFailure, Update};
 use valetkey_entra::capability::Resource;
@@ -96,6 +96,8 @@ async fn a_device_names_sixteen_accounts_in_vain_and_no_more() {
     let mut mallorys = world.pair(&running.agent, BOB).await;
     let mut reasons = Vec::new();
     for _ in 0..18 {
+        // No more than one in a minute is tried.
+        advance(std::time::Duration::from_secs(61)).await;
         mallorys.hand_over(&junk(&world, ALICE).await.1);
         reasons.push(refused_because(&mallorys.receipt().await).to_owned());
     }

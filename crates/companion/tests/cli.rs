@@ -194,11 +194,8 @@ async fn a_wrong_account_has_an_exit_code_and_words_of_its_own() {
 #[tokio::test]
 async fn without_somebody_to_ask_nothing_is_agreed_to() {
     let home = TempDir::new().unwrap();
-    let invite = invite(
-        &Keys::generate(),
-        "mqtt://localhost:1",
-        terms("https://login.microsoftonline.com", "common", ALICE.mail),
-    );
+    let invite =
+        invite(&Keys::generate(), "mqtt://localhost:1", terms("http://localhost:1", "common", ALICE.mail));
     let output = cli(home.path(), &["accept", invite.to_link().unwrap().expose()]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8(output.stderr).unwrap().contains("--yes"));

@@ -445,6 +445,23 @@ async fn invites_that_are_damaged_over_or_not_allowed_are_refused_before_anythin
     person.stop().await;
 }
 
+/// Where no organisation rules anything.
+#[tokio::test]
+async fn an_invite_to_sign_in_anywhere_but_at_microsoft_is_not_even_offered() {
+    let mut person = Person::new();
+    person.start();
+    person.until_screen(Screen::NotPaired).await;
+    let elsewhere = invite(&Keys::generate(), NO_BROKER, terms("https://login.evil.example", TENANT, EMAIL));
+    let link = valetkey_companion::InviteLink::new(elsewhere.to_link().unwrap().expose());
+    person.send(Command::PasteInvite { link });
+    let view = person.until("refused", |view| view.code.as_deref() == Some("invite-elsewhere")).await;
+    assert_eq!((view.screen, view.invite.is_none()), (Screen::Error, true));
+    person.send(Command::AcceptInvite { invite: Some(elsewhere.id().to_string()) });
+    person.send(Command::Dismiss);
+    person.until_screen(Screen::NotPaired).await;
+    person.stop().await;
+}
+
 /// What was agreed to before the organisation forbade it ends with the next start, and comes back with the permission.
 #[tokio::test]
 async fn a_pairing_that_the_organisation_no_longer_allows_is_not_served() {
