@@ -292,6 +292,7 @@ impl Hands {
                 language: self.options.language,
                 keeper: Arc::clone(&session.keeper),
                 events: self.events.clone(),
+                at_work: session.at_work(),
             }
         };
         let task = session.spawn(sign_in.run(renewals));

@@ -176,6 +176,11 @@ impl Session {
         Ok(Self { keeper, heard, link, orders, at_work, held })
     }
 
+    /// What is waited for when the session ends.
+    pub fn at_work(&self) -> TaskTracker {
+        self.at_work.clone()
+    }
+
     /// For what writes to this session's files as well. To be aborted before the session ends.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         self.at_work.spawn(work).abort_handle()

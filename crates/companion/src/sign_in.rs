@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use reqwest::Client;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use valetkey_entra::authorize::{Pending, Prompt, SIGN_IN_TIMEOUT, SignInRequest, authorize};
 use valetkey_entra::capability::{self, Capability, Resource};
 use valetkey_entra::cloud::{Authority, Cloud};
@@ -47,6 +48,8 @@ pub(crate) struct SignIn {
     pub language: Language,
     pub keeper: Arc<Keeper>,
     pub events: mpsc::UnboundedSender<Event>,
+    /// What is waited for before the program may end.
+    pub at_work: TaskTracker,
 }
 
 /// The terms in the words of the identity platform.
@@ -126,8 +129,8 @@ impl SignIn {
         self.report(SignInStep::Returned);
         let result = self.returned(asked, http, metadata, &pending, &callback).await;
         callback.answer(self.page(&result));
-        // The page has to be fetched; nobody needs to wait for that.
-        tokio::spawn(listener.stop());
+        // The browser has yet to fetch the page. The sign-in need not wait for that, but the program must.
+        self.at_work.spawn(listener.stop());
         result
     }
 
