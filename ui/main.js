@@ -31,7 +31,6 @@ function show(next) {
   if (view?.invite?.id !== next.invite?.id) {
     withdrawQuestion();
     settled = performance.now() + INVITE_SETTLES;
-    setTimeout(holdInvite, INVITE_SETTLES);
   }
   view = next;
   paint(view, perform);
@@ -46,7 +45,10 @@ function holdInvite() {
   if (!connect) return;
   const focused = connect === document.activeElement;
   connect.disabled = settling();
-  if (focused && connect.disabled) byId("headline").focus();
+  if (!connect.disabled) return;
+  // A timer may come a little early by this clock: it looks again.
+  setTimeout(holdInvite, settled - performance.now() + 1);
+  if (focused) byId("headline").focus();
 }
 
 byId("paste").addEventListener("submit", async (event) => {
