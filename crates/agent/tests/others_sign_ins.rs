@@ -122,8 +122,8 @@ async fn a_program_that_waits_for_a_new_sign_in_that_fails_gets_its_token_with_t
 /// Shows of H7 that the good cache survives, and goes on, however many others come.
 #[tokio::test]
 async fn of_sign_ins_that_do_not_work_few_are_tried_and_the_others_in_their_turn() {
-    const MANY: u64 = 12;
-    const TRIED: usize = 4;
+    const MANY: u64 = 40;
+    const TRIED: usize = 32;
     let world = World::new().await;
     let running = world.run().await;
     let mut alices = world.connect(&running.agent, ALICE).await;

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use valetkey_handoff::message::Outcome;
 use valetkey_tests::tenant::Reuse;
 
+use super::storing::another;
 use super::{CASES, Deed, LATER, STUCK, UNHARMED, meet_each, names_a_problem};
 use crate::handle::{Call, On, Strace, Thread, Victim};
 use crate::kills::{online, recorded_in};
@@ -141,10 +142,7 @@ impl Deed for Storing {
 
     async fn begin_anew(&mut self) -> Result<()> {
         self.victim.kill().await?;
-        self.victim = online(&self.scene, &self.scene.world.broker.url()).await?;
-        self.scene.hand_over().await;
-        let outcome = self.scene.receipt().await?;
-        ensure!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+        self.victim = another(&mut self.scene).await?;
         Ok(())
     }
 }

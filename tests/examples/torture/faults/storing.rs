@@ -84,13 +84,19 @@ impl Deed for Storing {
 
     async fn begin_anew(&mut self) -> Result<()> {
         self.victim.kill().await?;
-        self.victim = online(&self.scene, &self.scene.world.broker.url()).await?;
-        // The number is a newer one, and so is the receipt, whatever the broker still has.
-        self.scene.hand_over().await;
-        let outcome = self.scene.receipt().await?;
-        ensure!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+        self.victim = another(&mut self.scene).await?;
         Ok(())
     }
+}
+
+/// A victim in the place of one that could not go on, well and with everything stored.
+pub(super) async fn another(scene: &mut Scene) -> Result<Victim> {
+    let victim = online(scene, &scene.world.broker.url()).await?;
+    // The number is a newer one, and so is the receipt, whatever the broker still has.
+    scene.hand_over().await;
+    let outcome = scene.receipt().await?;
+    ensure!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+    Ok(victim)
 }
 
 /// `None`: there is a receipt. Else the status after the fault was met.
