@@ -55,6 +55,10 @@ pub async fn all() -> Result<Vec<Row>> {
     test.args(MODELS.iter().flat_map(|model| [model.test, model.control]));
     let output = test.kill_on_drop(true).output().await.context("cargo test")?;
     let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        // With the history that broke a promise: another run may take long to find it again.
+        println!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
     Ok(MODELS.iter().map(|model| model.row(&said)).collect())
 }
 
