@@ -93,8 +93,7 @@ impl Courier {
     pub async fn run(mut self, mut events: link::Events, mut orders: mpsc::UnboundedReceiver<Order>) {
         let clock = self.clock.clone();
         loop {
-            let held = self.held();
-            let due = if self.up { self.keeper.kept().outbox.next_due(held) } else { None };
+            let due = if self.up { self.keeper.kept().outbox.next_due(self.held()) } else { None };
             let timer = async {
                 match due {
                     // Looked at again meanwhile: the clock may have been put back.
@@ -176,8 +175,7 @@ impl Courier {
         if !self.up {
             return;
         }
-        let held = self.held();
-        let due = self.keeper.kept().outbox.due(self.clock.now(), held);
+        let due = self.keeper.kept().outbox.due(self.clock.now(), self.held());
         for pending in due {
             match self.link.publish(pending.topic, pending.sealed, Retain::No) {
                 Ok(id) => {

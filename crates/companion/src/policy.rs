@@ -118,12 +118,8 @@ impl Policies {
     /// from there.
     pub fn know_login(&self, terms: &Terms) -> bool {
         let Ok(cloud) = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()) else { return false };
-        let named = |policy: &Policy| {
-            policy
-                .logins
-                .as_ref()
-                .is_some_and(|logins| logins.iter().any(|login| login.admits(cloud.login())))
-        };
+        let named =
+            |policy: &Policy| policy.logins.as_ref().is_some_and(|named| one_admits(named, cloud.login()));
         !matches!(cloud, Cloud::Custom(_)) || cloud.is_on_this_computer() || self.0.iter().any(named)
     }
 
@@ -180,14 +176,17 @@ impl Policy {
             return true;
         }
         let Ok(cloud) = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()) else { return false };
-        let at = |allowed: &[Service], url: &Url| allowed.iter().any(|one| one.admits(url));
         let graph = match &self.graphs {
-            Some(allowed) => at(allowed, cloud.graph()),
+            Some(allowed) => one_admits(allowed, cloud.graph()),
             // A cloud of Microsoft's has a Graph of its own.
             None => !matches!(cloud, Cloud::Custom(_)),
         };
-        graph && self.logins.as_ref().is_none_or(|allowed| at(allowed, cloud.login()))
+        graph && self.logins.as_ref().is_none_or(|allowed| one_admits(allowed, cloud.login()))
     }
+}
+
+fn one_admits(allowed: &[Service], url: &Url) -> bool {
+    allowed.iter().any(|one| one.admits(url))
 }
 
 impl TryFrom<String> for Agent {

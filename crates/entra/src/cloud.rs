@@ -330,17 +330,21 @@ fn is_microsoft(host: &str) -> bool {
 }
 
 fn plain_origin(url: Url) -> Result<Url, CloudError> {
-    let safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
     let plain = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    if safe && plain { Ok(url) } else { Err(CloudError::NotAPlainOrigin(host(&url))) }
+    if is_safe(&url) && plain { Ok(url) } else { Err(CloudError::NotAPlainOrigin(host(&url))) }
+}
+
+/// Secure, or on this computer.
+pub(crate) fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
 }
 
 /// `localhost` counts: browsers and resolvers keep it on the machine (RFC 6761 §6.3).
-pub(crate) fn is_loopback(url: &Url) -> bool {
+fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

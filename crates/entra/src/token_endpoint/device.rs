@@ -2,10 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 
 use super::response::lifetime;
 use super::{Malformed, TokenEndpoint, TokenError, TokenResponse};
+use crate::cloud::is_safe;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 
@@ -115,14 +116,4 @@ impl TokenEndpoint {
 fn is_typeable(code: &str) -> bool {
     (1..=LONGEST_CODE).contains(&code.len())
         && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-fn is_safe(page: &Url) -> bool {
-    let loopback = match page.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    page.scheme() == "https" || (page.scheme() == "http" && loopback)
 }
