@@ -278,11 +278,7 @@ impl State {
             Command::CopyRequest => effects.push(Effect::CopyRequest),
             Command::Retry => self.retry(now, effects),
             Command::Unpair => self.unpair(effects),
-            Command::Dismiss => {
-                if self.flow.running().is_none() && self.flow != Flow::Pairing {
-                    self.flow = Flow::Idle;
-                }
-            }
+            Command::Dismiss => self.tell(Flow::Idle),
         }
     }
 
@@ -318,15 +314,14 @@ impl State {
         }
         if let Pairing::NoKeys { problem: problem @ KeysProblem::Locked, .. } = self.pairing {
             // Keys may be behind the lock: making new ones would lose the pairing they stand for.
+            self.give_up_sign_in(effects);
             self.flow = Flow::Failed(problem.into());
             return;
         }
         if self.pairing == Pairing::Checking {
             return;
         }
-        if let Some(id) = self.flow.running() {
-            effects.push(Effect::StopSignIn { id });
-        }
+        self.give_up_sign_in(effects);
         self.flow = Flow::Pairing;
         effects.push(Effect::Pair { invite });
     }
@@ -341,9 +336,7 @@ impl State {
 
     fn refuse_invite(&mut self, problem: InviteProblem) {
         self.offer = None;
-        if self.flow.running().is_none() && self.flow != Flow::Pairing {
-            self.flow = Flow::Failed(problem.into());
-        }
+        self.tell(Flow::Failed(problem.into()));
     }
 
     fn paired(
@@ -353,11 +346,9 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let wanted = self.flow == Flow::Pairing;
+        self.give_up_sign_in(effects);
         match result {
             Ok((assistant, delivery)) => {
-                if let Some(id) = self.flow.running() {
-                    effects.push(Effect::StopSignIn { id });
-                }
                 self.note(Happening::Paired { agent: assistant.name.clone() }, now);
                 *self = Self {
                     pairing: Pairing::Paired(assistant),
@@ -387,9 +378,7 @@ impl State {
         if self.assistant().is_none() || self.flow == Flow::Pairing {
             return;
         }
-        if let Some(id) = self.flow.running() {
-            effects.push(Effect::StopSignIn { id });
-        }
+        self.give_up_sign_in(effects);
         let tell = self.heard.iter().flatten().map(|account| account.id).collect();
         effects.extend([Effect::WithdrawLapse, Effect::Unpair { tell }]);
         *self = Self {
@@ -401,9 +390,10 @@ impl State {
         };
     }
 
-    fn fail(&mut self, problem: Problem) {
+    /// Unless the person is at something else.
+    fn tell(&mut self, outcome: Flow) {
         if self.flow.running().is_none() && self.flow != Flow::Pairing {
-            self.flow = Flow::Failed(problem);
+            self.flow = outcome;
         }
     }
 

@@ -62,9 +62,7 @@ impl State {
         if self.assistant().is_none_or(|assistant| assistant.enrolled) {
             return;
         }
-        if let Some(id) = self.flow.running() {
-            effects.push(Effect::StopSignIn { id });
-        }
+        self.give_up_sign_in(effects);
         effects.push(Effect::Unpair { tell: Vec::new() });
         *self = Self {
             pairing: Pairing::Missing,
@@ -108,9 +106,9 @@ impl State {
                 self.lapse(effects);
             }
             Err(reason) if by_administrator(&reason) => {
-                self.flow = Flow::Blocked { reason, aadsts: Vec::new() };
+                self.tell(Flow::Blocked { reason, aadsts: Vec::new() });
             }
-            Err(reason) => self.fail(Problem::HandoffRefused(reason)),
+            Err(reason) => self.tell(Flow::Failed(Problem::HandoffRefused(reason))),
         }
     }
 

@@ -34,15 +34,22 @@ impl State {
     }
 
     pub(super) fn cancel(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if let Some(id) = self.flow.running() {
-            effects.push(Effect::StopSignIn { id });
+        if self.flow.running().is_some() {
+            self.give_up_sign_in(effects);
             self.note(Happening::Cancelled, now);
-            self.flow = Flow::Idle;
         } else if self.flow == Flow::Pairing {
             // The keys are being saved; that is not undone, but no browser will open. What came of it is said soon.
             self.offer = None;
             self.flow = Flow::Idle;
             self.pairing = Pairing::Checking;
+        }
+    }
+
+    /// Whatever takes its place: one that goes on unseen would open a browser for nobody.
+    pub(super) fn give_up_sign_in(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(id) = self.flow.running() {
+            effects.push(Effect::StopSignIn { id });
+            self.flow = Flow::Idle;
         }
     }
 

@@ -443,3 +443,30 @@ fn what_only_an_administrator_can_change_at_the_assistants_end_is_shown_as_such(
     let (state, _) = step(state, refused, now());
     assert_eq!(screen_of(&state), Screen::Blocked);
 }
+
+#[test]
+fn a_refusal_that_comes_while_another_invite_is_agreed_to_does_not_keep_its_sign_in_from_beginning() {
+    for reason in ["token-protection", "revoked"] {
+        let (state, _) = sign_in(waiting(), 1, sealed(1));
+        let (state, _) = act(State { offer: Some(offer()), ..state }, Command::AcceptInvite { invite: None });
+        let refused = Event::Receipt { account: ANA, generation: 1, outcome: Err(reason.into()) };
+        let (state, _) = step(state, refused, now());
+        assert_eq!(state.flow, Flow::Pairing, "{reason}");
+        let (_, effects) = step(state, Event::Paired(Ok((assistant(), None))), now());
+        assert!(matches!(effects.last(), Some(Effect::StartSignIn(_))), "{reason}: {effects:?}");
+    }
+}
+
+/// Found by the model, in one history of a few hundred thousand.
+#[test]
+fn no_sign_in_goes_on_unseen_when_the_keys_cannot_be_had_any_more() {
+    let (state, effects) = step(waiting(), Event::Paired(Err(Problem::CannotSave)), now());
+    assert_eq!(effects, [Effect::StopSignIn { id: 1 }, Effect::Load]);
+    assert_eq!(state.flow, Flow::Idle);
+
+    let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
+    let state = State { pairing: locked, offer: Some(offer()), ..waiting() };
+    let (state, effects) = act(state, Command::AcceptInvite { invite: None });
+    assert_eq!(effects, [Effect::StopSignIn { id: 1 }]);
+    assert_eq!(state.flow, Flow::Failed(KeysProblem::Locked.into()));
+}
