@@ -164,6 +164,8 @@ pub(crate) fn find<'a>(
 impl AccountStatus {
     pub(crate) fn of(facts: &Facts) -> Self {
         let Condition { health, reason, since, .. } = facts.condition.clone();
+        // What can be had: a newer sign-in changes that once it has worked, not on its device's word.
+        let serving = facts.serving();
         Self {
             account: facts.account,
             username: facts.username.clone(),
@@ -172,9 +174,9 @@ impl AccountStatus {
             health,
             reason,
             since,
-            capabilities: facts.capabilities.clone(),
-            resources: facts.resources.clone(),
-            scopes: facts.scopes.clone(),
+            capabilities: serving.capabilities.clone(),
+            resources: serving.resources.clone(),
+            scopes: serving.scopes.clone(),
             expires_at: facts.expires_at,
             stored_at: facts.stored_at,
             refreshed_at: facts.refreshed_at,

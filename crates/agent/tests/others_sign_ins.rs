@@ -95,6 +95,7 @@ async fn while_a_new_sign_in_is_tried_programs_are_served_by_the_one_before_it_a
     running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
 
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(running.agent.accounts()[0].capabilities, ["mail", "calendar", "imap"], "what can be had");
     running.stop().await;
     let running = world.run().await;
     assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use valetkey_agent::{Agent, AgentError, BrokerAccounts, Caller, InviteRequest};
 use valetkey_entra::account::AccountId;
 use valetkey_entra::capability::{self, Resource};
-use valetkey_entra::cloud::Cloud;
 use valetkey_handoff::invite::Field;
 use valetkey_handoff::{InviteError, Terms, Thumbprint};
 
@@ -83,7 +82,7 @@ impl Desk {
             )));
         };
         let authority = self.config.authority().map_err(Problem::configuration)?;
-        let graph = matches!(authority.cloud, Cloud::Custom(_)).then(|| authority.cloud.graph().to_string());
+        let graph = (!authority.cloud.is_microsofts()).then(|| authority.cloud.graph().to_string());
         let expires = expires.as_deref().unwrap_or(&self.config.invite_expires);
         let expires_in = parse_duration(expires)
             .and_then(|expires| Ok(SignedDuration::try_from(expires)?))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use valetkey_entra::cloud::Cloud;
-use valetkey_handoff::{Invite, Terms};
+use valetkey_handoff::Invite;
 
 use crate::command::InviteLink;
 use crate::pairing::host;
@@ -46,6 +46,8 @@ pub(crate) async fn read(
         tracing::error!(%error, "no invite is taken until the certificates that the policy file names are mended");
         return Err(InviteProblem::Certificates);
     }
+    let login_is_microsofts = Cloud::from_addresses(&invite.terms.authority, invite.terms.graph.as_deref())
+        .is_ok_and(|cloud| cloud.is_microsofts());
     let keys = invite.agent.clone();
     // Slow on purpose, so not on a thread that others wait for.
     let words = tokio::task::spawn_blocking(move || keys.words().map(str::to_owned)).await;
@@ -58,15 +60,9 @@ pub(crate) async fn read(
         expires_at: invite.expires_at,
         broker_host: host(invite.broker.url.as_str()),
         login_host: host(&invite.terms.authority),
-        login_is_microsofts: is_microsofts(&invite.terms),
+        login_is_microsofts,
         replaces: None,
         another_failed: false,
     };
     Ok((invite, offer))
-}
-
-/// Anything else is a server that the organisation runs itself, or one on this computer.
-fn is_microsofts(terms: &Terms) -> bool {
-    Cloud::from_addresses(&terms.authority, terms.graph.as_deref())
-        .is_ok_and(|cloud| !matches!(cloud, Cloud::Custom(_)))
 }

@@ -120,7 +120,7 @@ impl Policies {
         let Ok(cloud) = Cloud::from_addresses(&terms.authority, terms.graph.as_deref()) else { return false };
         let named =
             |policy: &Policy| policy.logins.as_ref().is_some_and(|named| one_admits(named, cloud.login()));
-        !matches!(cloud, Cloud::Custom(_)) || cloud.is_on_this_computer() || self.0.iter().any(named)
+        cloud.is_microsofts() || cloud.is_on_this_computer() || self.0.iter().any(named)
     }
 
     /// What the brokers that are allowed are met with. Where two files name one, the first holds: the system's.
@@ -179,7 +179,7 @@ impl Policy {
         let graph = match &self.graphs {
             Some(allowed) => one_admits(allowed, cloud.graph()),
             // A cloud of Microsoft's has a Graph of its own.
-            None => !matches!(cloud, Cloud::Custom(_)),
+            None => cloud.is_microsofts(),
         };
         graph && self.logins.as_ref().is_none_or(|allowed| one_admits(allowed, cloud.login()))
     }

@@ -107,6 +107,11 @@ impl Cloud {
         }
     }
 
+    /// Whether it is one of Microsoft's own. Any other is a server that an organisation runs itself, or one on this computer.
+    pub fn is_microsofts(&self) -> bool {
+        !matches!(self, Self::Custom(_))
+    }
+
     /// Where people sign in: an origin with the path `/`.
     pub fn login(&self) -> &Url {
         match self {
