@@ -283,7 +283,12 @@ impl Agent {
 
     /// The accounts that are there.
     pub fn accounts(&self) -> Vec<AccountStatus> {
-        self.0.vault.live().iter().map(|facts| AccountStatus::of(facts)).collect()
+        let live = self.0.vault.live();
+        let status = |facts: &Arc<Facts>| {
+            let status = AccountStatus::of(facts);
+            if self.0.vault.is_failing(&facts.account) { status.unsaved() } else { status }
+        };
+        live.iter().map(status).collect()
     }
 
     /// The account that a name means: `oid.tid`, an address, or the unambiguous beginning of either.

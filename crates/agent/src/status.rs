@@ -189,6 +189,16 @@ impl AccountStatus {
     }
 }
 
+impl AccountStatus {
+    /// What the disk does not take now cannot be written to the account's file either.
+    pub(crate) fn unsaved(self) -> Self {
+        if self.health != Health::Connected {
+            return self;
+        }
+        Self { health: Health::Retrying, reason: Some("storage".to_owned()), ..self }
+    }
+}
+
 impl DeviceStatus {
     pub(crate) fn of(device: &Device, heard_at: Option<Timestamp>) -> Self {
         Self {

@@ -170,6 +170,11 @@ impl Vault {
         failing.iter().map(trouble).collect()
     }
 
+    /// Whether the system did not let us read or write its file the last time.
+    pub fn is_failing(&self, account: &AccountId) -> bool {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).contains_key(account)
+    }
+
     /// Why there are no [`Vault::facts`] of an account whose file is there.
     pub fn unreadable(&self, account: &AccountId) -> Option<String> {
         match self.failing.lock().unwrap_or_else(PoisonError::into_inner).get(account) {

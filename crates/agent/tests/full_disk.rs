@@ -66,8 +66,11 @@ async fn with_a_full_disk() {
     );
     assert!(failure.is_retryable());
     let file = format!("{}.json", id(ALICE));
-    let troubles = running.agent.status().troubles;
-    assert!(troubles.iter().any(|trouble| trouble.file == file), "{troubles:?}");
+    let status = running.agent.status();
+    assert!(status.troubles.iter().any(|trouble| trouble.file == file), "{:?}", status.troubles);
+    let alices = status.accounts.iter().find(|account| account.account == id(ALICE)).unwrap();
+    assert_eq!((alices.health, alices.reason.as_deref()), (Health::Retrying, Some("storage")));
+    assert_eq!(status.health["retrying"], 1);
     assert_eq!(std::fs::read(world.file(ALICE)).unwrap(), before);
     assert_eq!(world.refreshes().await, refreshes + 1);
 
@@ -218,7 +221,7 @@ async fn an_ended_sign_in_is_not_asked_about_all_the_time(free: Rlimit) {
         }
     })
     .await;
-    assert_eq!(running.agent.accounts()[0].health, Health::Connected, "nobody could write it down");
+    assert_eq!(running.agent.accounts()[0].health, Health::Retrying, "nobody could write more down");
 
     setrlimit(Limit::Fsize, free).unwrap();
     advance(Duration::from_secs(3600)).await;

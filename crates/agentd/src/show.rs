@@ -178,6 +178,7 @@ pub fn accounts(value: &Value) -> String {
 fn account(account: &Value) -> String {
     let health = match (account["health"].as_str(), account["reason"].as_str()) {
         (Some("connected"), _) => format!("connected, renewed {}", time(&account["refreshed_at"])),
+        (Some("retrying"), Some("storage")) => "what is new cannot be saved; doctor says why".into(),
         (Some("retrying"), reason) => {
             format!("Microsoft cannot be asked at the moment ({})", reason.unwrap_or("waiting"))
         }

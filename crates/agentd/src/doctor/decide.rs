@@ -282,6 +282,11 @@ fn account(account: &Account, now: Timestamp) -> Finding {
                 account.refreshed_at.map(|at| format!(", renewed {}", minute(at))).unwrap_or_default();
             Finding::ok("account", format!("{who} is connected{renewed}."))
         }
+        "retrying" if reason == "storage" => Finding::problem(
+            "account",
+            format!("{who}: nothing new can be saved."),
+            "The file and the system's own words are under \"files\"; it goes on by itself once that is mended.",
+        ),
         "retrying" => Finding::warning(
             "account",
             format!(

@@ -335,6 +335,9 @@ fn every_health_of_an_account_has_its_level_and_its_advice() {
         let found = with_status(|status| status.accounts = vec![account(health)]);
         assert_says(&found, "account", level, &[part]);
     }
+    let unsaved = Account { reason: Some("storage".into()), ..account("retrying") };
+    let found = with_status(|status| status.accounts = vec![unsaved]);
+    assert_says(&found, "account", Level::Problem, &["can be saved", "files"]);
 }
 
 #[test]
