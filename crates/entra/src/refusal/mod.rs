@@ -160,4 +160,6 @@ fn said(body: &ErrorBody) -> Said {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -10,17 +10,17 @@ fn reason(body: &serde_json::Value) -> Reason {
     refused(400, body).reason
 }
 
-const RECONNECT: &[u32] = &[
+pub(super) const RECONNECT: &[u32] = &[
     50072, 50074, 50076, 50078, 50079, 50173, 50132, 50133, 50055, 50085, 50089, 65001, 65004, 70000, 70008,
     700_082, 70043, 700_020, 700_084,
 ];
-const ADMINISTRATOR: &[u32] =
+pub(super) const ADMINISTRATOR: &[u32] =
     &[53000, 53001, 53002, 53003, 530_032, 50097, 50105, 50057, 90094, 650_052, 500_011, 1002, 1008];
-const OPERATOR: &[u32] = &[
+pub(super) const OPERATOR: &[u32] = &[
     50194, 700_016, 7_000_215, 7_000_218, 7_000_222, 700_025, 9_001_023, 9_002_332, 65002, 650_057, 70011,
     901_002, 9_010_010, 50196,
 ];
-const TRANSIENT: &[u32] = &[50033, 50087, 90006, 90012, 90024, 90033, 90055, 70012, 40010];
+pub(super) const TRANSIENT: &[u32] = &[50033, 50087, 90006, 90012, 90024, 90033, 90055, 70012, 40010];
 
 #[test]
 fn every_number_known_is_classified_also_when_only_the_description_has_it() {
