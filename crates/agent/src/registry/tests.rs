@@ -156,7 +156,7 @@ fn a_pairing_that_could_not_be_written_has_not_happened() {
     assert_eq!(registry.invited(&invite).unwrap().used_by, None);
 }
 
-/// An older one there is not yet: 1 is the first format.
+/// There is no older format yet: 1 is the first, and what came to it later is left out where it says nothing.
 #[test]
 fn a_damaged_registry_is_set_aside_and_a_newer_one_left_alone() {
     let home = tempfile::tempdir().unwrap();

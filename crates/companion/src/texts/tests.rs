@@ -6,7 +6,7 @@ use super::*;
 use crate::problem::InviteProblem;
 
 /// Every code that the agent itself puts into a receipt for a sign-in, a disconnect or a change of access.
-const OF_THE_AGENT: [&str; 11] = [
+const OF_THE_AGENT: [&str; 12] = [
     "no-refresh-token",
     "damaged",
     "account-mismatch",
@@ -17,6 +17,7 @@ const OF_THE_AGENT: [&str; 11] = [
     "not-yours",
     "removed",
     "wrong-account",
+    "too-many-accounts",
     "unsupported",
 ];
 

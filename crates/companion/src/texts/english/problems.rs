@@ -254,6 +254,7 @@ fn handoff_remedy(code: &str) -> String {
         "older" => "A newer sign-in arrived before it. Sign in once more if your assistant can't read.".into(),
         "not-yours" => "Another computer connected this account. Disconnect it there.".into(),
         "removed" => "Your assistant has given this account up. Sign in once more to connect it again.".into(),
+        "too-many-accounts" => "Your assistant has too many accounts waiting. Tell whoever runs it.".into(),
         "unsupported" => "Your assistant can't do this yet. Tell whoever runs it.".into(),
         _ if code.parse::<Reason>().is_ok() => format!("{} Sign in once more.", refused(code)),
         _ => format!("Sign in once more; if it happens again, tell whoever runs your assistant “{code}”."),
