@@ -10,6 +10,8 @@ use crate::run::{cargo, execute, say};
 /// A test that meets a broker, a browser and a screen may lose a race against the rest of a busy machine. So few that failed
 /// are run once more, alone, and the closing line names them; more than these are no accident.
 const SECOND_TRIES: usize = 5;
+/// What begins so, or has it in it, depends on no race that is not its very matter: once found broken, it is.
+const NO_SECOND_TRY: [&str; 2] = ["under_torture::", "model::"];
 
 /// How much torture a test run has; for whoever wants a part of the tests, as little as shows that it works.
 const TORTURE: &str = "VALETKEY_TORTURE";
@@ -23,7 +25,8 @@ pub fn run(extra: &[String]) -> Result<()> {
     let mut count = counted(extra, &[])?;
     let failed = std::mem::take(&mut count.names);
     let mut second = String::new();
-    if !failed.is_empty() && failed.len() <= SECOND_TRIES {
+    let final_ones = failed.iter().any(|name| NO_SECOND_TRY.iter().any(|part| name.contains(part)));
+    if !failed.is_empty() && failed.len() <= SECOND_TRIES && !final_ones {
         say(&format!("\nOnce more, alone: {}\n", failed.join(", ")));
         let again = counted(extra, &failed)?;
         if again.failed == 0 && again.passed as usize >= failed.len() {

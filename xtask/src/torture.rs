@@ -11,7 +11,7 @@ use crate::run::{cargo, execute, root};
 const LANES: [&[&str]; 3] =
     [&["kills", "faults", "power", "callers", "clocks"], &["random"], &["network", "models"]];
 /// Whose models are walked through.
-const MODELLED: [&str; 3] = ["valetkey-handoff", "valetkey-agent", "valetkey-companion"];
+const MODELLED: [&str; 4] = ["valetkey-handoff", "valetkey-agent", "valetkey-companion", "valetkey-entra"];
 
 pub fn run(args: &[String]) -> Result<()> {
     execute(cargo(&["build", "--locked", "-p", "valetkey-agentd", "--bins"]))?;

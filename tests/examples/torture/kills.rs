@@ -24,9 +24,11 @@ const TRIES: usize = 8;
 const AFTERWARDS: Duration = Duration::from_millis(100);
 pub const LOST: &str = "sign-ins lost";
 pub const TORN: &str = "files torn";
+pub const RECEIPTS: &str = "receipts after the restart";
 const NOT_ON_DISK: &str = "tokens handed out that are not on disk";
 const IN_WINDOW: &str = "sign-ins ended between the provider's rotation and our fsync, and told so";
 const REFUSED: &str = "handoffs never proven, because the kill fell between the provider's rotation and our fsync, and told so by the refusal in their receipt";
+const GOES_ON: &str = "of them with the sign-in before it still serving";
 const TOLD: &str = "of them told by an auth.expired that the device opened within 60 s of the restart";
 const NOT_ENDED: &str = "sign-ins that went on, although the provider had rotated and we had not stored it";
 const NOT_TOLD: &str = "sign-ins ended and not told within 60 s";
@@ -35,6 +37,10 @@ const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// What would be told comes at once.
 const SILENCE: Duration = Duration::from_secs(5);
 pub const NO_START: &str = "restarts that failed";
+
+/// For strace: a file is never put in place, and nobody notices.
+pub const RENAME_PRETENDS: [&str; 6] =
+    ["-o", "/dev/null", "-e", "trace=renameat,renameat2", "-e", "inject=renameat,renameat2:retval=0"];
 
 pub fn name(reuse: Reuse) -> &'static str {
     match reuse {
@@ -66,12 +72,15 @@ pub struct Kill {
 /// The calls that are left to be killed at.
 struct Plan {
     calls: VecDeque<Call>,
+    of: u64,
     tries: usize,
+    unmet: u64,
 }
 
 impl Plan {
     fn of(calls: &[Call], stride: usize) -> Self {
-        Self { calls: calls.iter().step_by(stride).cloned().collect(), tries: 0 }
+        let calls: VecDeque<_> = calls.iter().step_by(stride).cloned().collect();
+        Self { of: calls.len() as u64, calls, tries: 0, unmet: 0 }
     }
 
     fn next(&self) -> Option<&Call> {
@@ -87,10 +96,14 @@ impl Plan {
             row.add(AGAIN, 1);
             return;
         } else {
-            row.add(UNMET, 1);
+            self.unmet += 1;
         }
         self.calls.pop_front();
         self.tries = 0;
+    }
+
+    fn over(self, row: &mut Row) {
+        row.unmet(self.unmet, self.of, UNMET);
     }
 }
 
@@ -155,9 +168,11 @@ pub async fn refreshing(reuse: Reuse, stride: usize) -> Result<Row> {
         injection.end().await?;
         ledger.handed_out(victim.handed_out());
         judge_disk(&mut row, &scene, &ledger, &call.shown());
-        let in_window = rotations(&scene).await? > so_far;
+        let in_window = rotations(&scene).await? > so_far && !scene.newest_is_on_disk().await?;
         before = Some(Kill { place: call.shown(), in_window, sealed: None });
     }
+    plan.over(&mut row);
+    judge_audit(&mut row, &scene)?;
     if let Some(slowest) = slowest {
         row.add("milliseconds until the slowest was told", u64::try_from(slowest.as_millis())?);
         no_more_was_told(&mut row, &mut scene, &broker).await?;
@@ -245,19 +260,9 @@ pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
         let Some(mut victim) = restarted(&mut row, &scene, before.as_ref(), Some(&broker)).await? else {
             return Ok(row);
         };
-        victim.until(is_online).await?.context("it ended by itself")?;
-        if let Some(Kill { place, in_window, sealed: Some(sealed) }) = &before {
-            // Nobody sends it again: what was acknowledged to the broker has to be there, and the rest comes from it.
-            let verdict = settled(&mut victim, scene.device.generation).await;
-            scene.device.send(sealed.as_bytes());
-            let receipt = scene.receipt().await;
-            match (verdict, receipt) {
-                (Ok(verdict), Ok(Outcome::Stored { .. })) if verdict == "stored" => {
-                    row.add("receipts after the restart", 1);
-                }
-                (Ok(_), Ok(Outcome::Refused { .. })) if *in_window => row.add(REFUSED, 1),
-                (verdict, receipt) => row.fail(LOST, format!("{place}: {verdict:?}, receipt {receipt:?}")),
-            }
+        match &before {
+            Some(kill) => arrived(&mut row, &mut scene, &mut victim, kill).await?,
+            None => drop(victim.until(is_online).await?.context("it ended by itself")?),
         }
         let Some(call) = plan.next().cloned() else {
             victim.kill().await?;
@@ -278,10 +283,34 @@ pub async fn storing(reuse: Reuse, stride: usize) -> Result<Row> {
             row.fail(TORN, format!("{}: {torn}", call.shown()));
         }
         // Handing over in the strict mode begins with a sign-in, which gives out one itself.
-        let in_window = rotations(&scene).await? > so_far + 1;
+        let in_window = rotations(&scene).await? > so_far + 1 && !scene.newest_is_on_disk().await?;
         before = Some(Kill { place: call.shown(), in_window, sealed: Some(sealed) });
     }
+    plan.over(&mut row);
+    judge_audit(&mut row, &scene)?;
     Ok(row)
+}
+
+/// What was being handed over at a kill is there after the restart, or is refused where it may be. Nobody sends it again: what
+/// was acknowledged to the broker has to be there, and the rest comes from it. Sent once more, it is confirmed.
+pub async fn arrived(row: &mut Row, scene: &mut Scene, victim: &mut Victim, kill: &Kill) -> Result<()> {
+    victim.until(is_online).await?.context("it ended by itself")?;
+    let Some(sealed) = &kill.sealed else { return Ok(()) };
+    let verdict = settled(victim, scene.device.generation).await;
+    scene.device.send(sealed.as_bytes());
+    match (verdict, scene.receipt().await) {
+        (Ok(verdict), Ok(Outcome::Stored { .. })) if verdict == "stored" => row.add(RECEIPTS, 1),
+        (Ok(_), Ok(Outcome::Refused { .. })) if kill.in_window => {
+            row.add(REFUSED, 1);
+            // The sign-in before it goes on.
+            match victim.token().await? {
+                Some(answer) if answer["event"] == "token" => row.add(GOES_ON, 1),
+                answer => row.fail(LOST, format!("{}: the one before it: {answer:?}", kill.place)),
+            }
+        }
+        (verdict, receipt) => row.fail(LOST, format!("{}: {verdict:?}, receipt {receipt:?}", kill.place)),
+    }
+    Ok(())
 }
 
 /// The same kills on a writer that truncates in place, and a rename that only seems to happen. Both must be caught.
@@ -292,9 +321,7 @@ pub async fn controls(row: &mut Row) -> Result<()> {
     for _ in 0..3 {
         let mut ledger = Ledger::of(&scene.dir())?;
         let mut victim = Victim::on(&scene.dir(), None).await?;
-        let rename =
-            ["-o", "/dev/null", "-e", "trace=renameat,renameat2", "-e", "inject=renameat,renameat2:retval=0"];
-        let strace = Strace::attach(&victim, Thread::Disk, &rename).await?;
+        let strace = Strace::attach(&victim, Thread::Disk, &RENAME_PRETENDS).await?;
         victim.token().await?;
         victim.kill().await?;
         strace.detach().await?;
@@ -304,6 +331,8 @@ pub async fn controls(row: &mut Row) -> Result<()> {
         caught += u64::from(!ledger.agrees_with(&tokens_on_disk(&scene.dir())?));
     }
     row.caught(caught, of, "an agent whose rename only pretends");
+
+    Box::pin(stored_in_vain(row)).await?;
 
     let file = scene.world.file(valetkey_tests::tenant::ALICE);
     let good = std::fs::read(&file)?;
@@ -325,6 +354,27 @@ pub async fn controls(row: &mut Row) -> Result<()> {
         std::io::Write::write_all(&mut std::fs::File::create(&file)?, &good)?;
     }
     row.caught(torn, calls.len() as u64, "a writer that truncates in place");
+    Ok(())
+}
+
+/// A handoff that is confirmed although it was never put in place.
+async fn stored_in_vain(row: &mut Row) -> Result<()> {
+    let mut scene = Scene::new(Reuse::Tolerant, false).await?;
+    let broker = scene.world.broker.url();
+    let mut victim = online(&scene, &broker).await?;
+    let strace = Strace::attach(&victim, Thread::Disk, &RENAME_PRETENDS).await?;
+    let sealed = scene.hand_over().await;
+    scene.receipt().await?;
+    victim.kill().await?;
+    strace.detach().await?;
+    let kill = Kill { place: "in vain".into(), in_window: false, sealed: Some(sealed) };
+    let mut broken = Row::new("");
+    let mut victim = Victim::on(&scene.dir(), Some(&broker)).await?;
+    // The broker has its acknowledgement, so that the verdict never comes.
+    let found = tokio::time::timeout(SILENCE, arrived(&mut broken, &mut scene, &mut victim, &kill)).await;
+    victim.kill().await?;
+    let caught = found.is_err() || !broken.failures.is_empty();
+    row.caught(u64::from(caught), 1, "an agent that confirms a handoff whose rename only pretends");
     Ok(())
 }
 
@@ -393,7 +443,7 @@ pub async fn settled(victim: &mut Victim, generation: u64) -> Result<String> {
 }
 
 /// A restart succeeds, and clears what was left half-written.
-async fn restarted(
+pub async fn restarted(
     row: &mut Row,
     scene: &Scene,
     before: Option<&Kill>,
@@ -428,6 +478,16 @@ async fn judge_loss(row: &mut Row, victim: &mut Victim, before: Option<&Kill>, a
         row.add(IN_WINDOW, 1);
     } else {
         row.fail(LOST, format!("{place}: {}, health {}", answer["problem"], status["accounts"][0]["health"]));
+    }
+    Ok(())
+}
+
+/// What was written down of it all is still a chain.
+pub fn judge_audit(row: &mut Row, scene: &Scene) -> Result<()> {
+    let report = valetkey_agent::audit::verify(&scene.dir())?;
+    row.add("audit lines, chained", report.lines);
+    for finding in report.findings {
+        row.fail("audit lines lost or altered", finding.to_string());
     }
     Ok(())
 }

@@ -50,7 +50,8 @@ pub struct Scale {
     margin: Duration,
     /// Every n-th clock that is set.
     clock_stride: usize,
-    models: bool,
+    /// Nothing is left out: models are walked through as well, and a check that cannot be made here is not one that holds.
+    whole: bool,
 }
 
 /// The counts that the project promises.
@@ -65,7 +66,7 @@ const FULL: Scale = Scale {
     network_faults: 200,
     broker_kills: 500,
     margin: Duration::from_secs(15),
-    models: true,
+    whole: true,
 };
 /// About a tenth, as `cargo xtask test` has it on a machine that does other things besides.
 const TENTH: Scale = Scale {
@@ -79,7 +80,7 @@ const TENTH: Scale = Scale {
     network_faults: 20,
     broker_kills: 50,
     margin: Duration::from_secs(60),
-    models: false,
+    whole: false,
 };
 /// A few of each, for every `cargo test`.
 const SMOKE: Scale = Scale {
@@ -93,7 +94,7 @@ const SMOKE: Scale = Scale {
     network_faults: 1,
     broker_kills: 4,
     margin: Duration::from_secs(300),
-    models: false,
+    whole: false,
 };
 
 fn main() -> Result<ExitCode> {
@@ -218,11 +219,12 @@ async fn torture(wish: Wish) -> Result<ExitCode> {
         let wish = network::Wish { per_fault, broker_kills, margin, seed };
         Box::pin(network::all(wish)).await?.into_iter().for_each(&mut done);
     }
-    if wish.wants("models") && scale.models {
+    if wish.wants("models") && scale.whole {
         models::all().await?.into_iter().for_each(&mut done);
     }
     println!("\n{}", report::closing(&rows));
-    let failed = rows.is_empty() || rows.iter().any(|row| !row.failures.is_empty());
+    let holds = |row: &Row| row.failures.is_empty() && !(scale.whole && row.skipped.is_some());
+    let failed = rows.is_empty() || !rows.iter().all(holds);
     if let Some(file) = &wish.rows {
         let (counts, seconds) = (scale.name.to_owned(), began.elapsed().as_secs());
         Found { commit, counts, seconds, rows }.save(file)?;

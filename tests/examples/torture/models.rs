@@ -16,7 +16,7 @@ struct Model {
     shows: &'static str,
 }
 
-const MODELS: [Model; 3] = [
+const MODELS: [Model; 4] = [
     Model {
         package: "valetkey-handoff",
         name: "the generation rule",
@@ -40,6 +40,14 @@ const MODELS: [Model; 3] = [
         control: "step::model::a_state_machine_that_does_what_it_must_not_is_found_out",
         broken: "green at the broker's word, two sign-ins at once, and no way on",
         shows: "always a way on, never Connected without the agent's word, never two sign-ins",
+    },
+    Model {
+        package: "valetkey-entra",
+        name: "the error table",
+        test: "refusal::model::every_answer_has_one_class_and_a_busy_service_ends_no_sign_in",
+        control: "refusal::model::an_error_table_that_ends_what_it_must_not_is_found_out",
+        broken: "a number that nobody knows ends a sign-in, and so does a service that is out of order",
+        shows: "whatever is answered has one class, and none that its parts do not stand for",
     },
 ];
 /// Of each.

@@ -40,6 +40,7 @@ const BACK_OFF: Duration = Duration::from_millis(500 + 1000 + 2000 + 4000);
 const MOST_LANES: usize = 16;
 
 const LATE: &str = "not well again in time";
+const BEYOND: &str = "well later than promised, within what a busy machine may take besides";
 
 /// How much of it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -117,7 +118,7 @@ async fn here(wish: Wish, lossy: Option<Lossy>) -> Result<Vec<Row>> {
         tokio::try_join!(faults(&stage), broker_kills::all(&stage), Box::pin(controls::all(&stage)))?;
     let mut rows: Vec<Row> = faults.into_iter().chain(kills).collect();
     for control in controls {
-        control.into_row_of(&mut rows);
+        control.into_row_of(&mut rows)?;
     }
     Ok(rows)
 }
@@ -189,6 +190,7 @@ fn row<'a>(check: String, told: impl Iterator<Item = &'a Told>) -> Row {
         for (what, problem) in &case.wrong {
             row.fail(what, problem.clone());
         }
+        row.add(BEYOND, u64::from(case.beyond));
         took.extend(case.took.filter(|_| !case.came_to_the_end && !case.meanwhile));
     }
     took.sort();

@@ -110,7 +110,10 @@ impl Scene {
 /// The access tokens in the vault. An error says what is torn.
 pub fn tokens_on_disk(dir: &Path) -> Result<HashSet<String>> {
     let mut tokens = HashSet::new();
-    for file in names(&dir.join("vault"))?.iter().filter(|name| !name.starts_with(".new-")) {
+    let mut vault = names(&dir.join("vault"))?;
+    vault.retain(|name| !name.starts_with(".new-"));
+    anyhow::ensure!(!vault.is_empty(), "the vault is empty");
+    for file in &vault {
         let vault: Value = whole(&dir.join("vault").join(file))?;
         anyhow::ensure!(vault["ValetKey"]["format"].is_u64(), "{file} has lost our member");
         anyhow::ensure!(

@@ -27,15 +27,16 @@ pub async fn errors(stride: usize) -> Result<Row> {
     let mut victim = Victim::start(&mut wrapped(&[])?).await?;
     victim.kill().await?;
     let calls = calls(&std::fs::read_to_string(&log)?, Thread::Network);
-    let old = Old::of(scene.world.file(ALICE))?;
+    let state = ["agent.json", "registry.json"].map(|name| scene.dir().join(name));
+    let old = state.into_iter().chain([scene.world.file(ALICE)]).map(Old::of).collect::<Result<Vec<_>>>()?;
     for (call, error) in cases(&calls, stride) {
         let place = format!("{} {error}", call.shown());
         let trace = format!("trace={}", call.name);
         let inject = format!("inject={}:error={error}:when={}", call.name, call.nth);
         row.add(CASES, 1);
         let started = Victim::start(&mut wrapped(&["-e", &trace, "-e", &inject])?).await;
-        if !old.is_there() {
-            row.fail(DAMAGE, place.clone());
+        for damaged in old.iter().filter(|old| !old.is_there()) {
+            row.fail(DAMAGE, format!("{place}: {}", damaged.file.display()));
         }
         match started {
             Err(error) if error.to_string().contains("did not start: \"") => {}

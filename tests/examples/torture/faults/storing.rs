@@ -4,13 +4,16 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use valetkey_handoff::Sealed;
 use valetkey_handoff::message::Outcome;
-use valetkey_tests::tenant::Reuse;
+use valetkey_tests::tenant::{ALICE, Reuse};
 
-use super::{DAMAGE, Deed, LATER, SILENT, STUCK, TOLD, UNHARMED, meet, names_a_problem, row};
-use crate::handle::{Thread, Victim};
-use crate::kills::{online, recorded_in};
+use super::{
+    DAMAGE, Deed, LATER, Old, SILENT, STUCK, TOLD, UNHARMED, is_well, meet, names_a_problem, names_a_trouble,
+    row,
+};
+use crate::handle::{Strace, Thread, Victim};
+use crate::kills::{RENAME_PRETENDS, online, recorded_in};
 use crate::report::Row;
-use crate::scene::{Scene, tokens_on_disk};
+use crate::scene::{Scene, tokens_on_disk, whole};
 
 pub async fn errors(stride: usize) -> Result<Row> {
     let mut row = row("Errors at the file calls of storing a handoff");
@@ -26,6 +29,7 @@ pub async fn errors(stride: usize) -> Result<Row> {
     .await?;
     let mut storing = Storing { scene, victim };
     meet(&mut storing, &calls, stride, &mut row).await?;
+    control(&mut storing, &mut row).await?;
     storing.victim.kill().await?;
     Ok(row)
 }
@@ -36,7 +40,7 @@ struct Storing {
 }
 
 impl Deed for Storing {
-    type Ended = (Sealed, Option<Value>);
+    type Ended = (Old, Sealed, Option<Value>);
 
     fn victim(&mut self) -> &mut Victim {
         &mut self.victim
@@ -48,21 +52,30 @@ impl Deed for Storing {
     }
 
     async fn take_place(&mut self) -> Result<Self::Ended> {
+        let old = Old::of(self.scene.world.file(ALICE))?;
         let sealed = self.scene.hand_over().await;
         // What a device hears and what a status says come in the order in which they happened.
         self.scene.device.hello();
-        Ok((sealed, ended(&mut self.victim, &mut self.scene).await?))
+        Ok((old, sealed, ended(&mut self.victim, &mut self.scene).await?))
     }
 
-    async fn judge(&mut self, row: &mut Row, place: &str, (sealed, status): Self::Ended) -> Result<()> {
+    async fn judge(&mut self, row: &mut Row, place: &str, (old, sealed, status): Self::Ended) -> Result<()> {
         if let Err(torn) = tokens_on_disk(&self.scene.dir()) {
             row.fail(DAMAGE, format!("{place}: {torn}"));
         }
+        let is_there = number_on_disk(&self.scene) == Some(self.scene.device.generation);
         let Some(status) = status else {
-            row.add(UNHARMED, 1);
+            if is_there {
+                row.add(UNHARMED, 1);
+            } else {
+                row.fail(DAMAGE, format!("{place}: confirmed, and not on the disk"));
+            }
             return Ok(());
         };
-        if !names_a_problem(&status) {
+        if !(is_there || old.is_there()) {
+            row.fail(DAMAGE, format!("{place}: neither the old file nor the new one"));
+        }
+        if is_well(&status) || !names_a_trouble(&status) {
             row.fail(SILENT, format!("{place}: {status}"));
         }
         self.victim.ask(LATER, &["advanced"]).await?;
@@ -97,6 +110,24 @@ pub(super) async fn another(scene: &mut Scene) -> Result<Victim> {
     let outcome = scene.receipt().await?;
     ensure!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
     Ok(victim)
+}
+
+/// The number of the newest handoff that the disk has.
+fn number_on_disk(scene: &Scene) -> Option<u64> {
+    let vault = whole(&scene.world.file(ALICE)).ok()?;
+    vault["ValetKey"]["seen"][scene.device.keys.thumbprint().as_str()]["gen"].as_u64()
+}
+
+/// An error that is hidden from the agent: it confirms what is not there.
+async fn control(storing: &mut Storing, row: &mut Row) -> Result<()> {
+    let mut broken = Row::new("");
+    storing.prepare().await?;
+    let strace = Strace::attach(&storing.victim, Thread::Disk, &RENAME_PRETENDS).await?;
+    let ended = storing.take_place().await?;
+    storing.judge(&mut broken, "hidden", ended).await?;
+    strace.detach().await?;
+    row.caught(u64::from(!broken.failures.is_empty()), 1, "an agent from which the error is hidden");
+    Ok(())
 }
 
 /// `None`: there is a receipt. Else the status after the fault was met.

@@ -80,8 +80,8 @@ async fn at_one_broker(
         }
         broker.restart().await?;
         let since = Instant::now();
-        let allowed = promised() + stage.wish.margin;
-        let ended = going_on.into_iter().map(|scene| scene.end(since, allowed, order));
+        let margin = stage.wish.margin;
+        let ended = going_on.into_iter().map(|scene| scene.end(since, promised(), margin, order));
         let ended = futures::future::try_join_all(ended).await?;
         all.extend(ended.into_iter().map(|told| Told { came_to_the_end: came_to_the_end && !twice, ..told }));
     }

@@ -23,6 +23,8 @@ pub struct Told {
     pub came_to_the_end: bool,
     /// All was well before it was over.
     pub meanwhile: bool,
+    /// Later than is promised for the network alone.
+    pub beyond: bool,
     /// From the end of the fault, or from its beginning if it is over at once.
     pub took: Option<Duration>,
     pub wrong: Vec<(&'static str, String)>,
@@ -68,8 +70,15 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Waits until all is well, stops both, and judges. `since`: from when on the time counts.
-    pub async fn end(mut self, since: Instant, allowed: Duration, order: Order) -> Result<Told> {
+    /// Waits until all is well, stops both, and judges. `since`: from when on the time counts. `margin`: what a busy machine may
+    /// take beyond what is promised.
+    pub async fn end(
+        mut self,
+        since: Instant,
+        promised: Duration,
+        margin: Duration,
+        order: Order,
+    ) -> Result<Told> {
         let well = match &self.companion {
             Some(companion) => self.lane.at_peace(companion).await,
             None => self.lane.settled().await,
@@ -80,13 +89,14 @@ impl<'a> Scene<'a> {
             sealed: self.sealed,
             // The two that every case begins with.
             made_anew: made.saturating_sub(self.connections + 2),
+            beyond: took > promised,
             took: Some(took),
             ..Told::default()
         };
         if let Err(error) = well {
             told.wrong.push((LATE, format!("{error:#}")));
-        } else if took > allowed {
-            told.wrong.push((LATE, format!("{took:?}, not {allowed:?}")));
+        } else if took > promised + margin {
+            told.wrong.push((LATE, format!("{took:?}, not {promised:?}")));
         }
         self.gives_up().await;
         self.agent.stop().await?;
@@ -141,8 +151,8 @@ pub async fn run(lane: &Lane, fault: Fault, stage: &Stage, chance: &mut Chance) 
         since = Instant::now();
     }
     let bytes = (exchange + first.bytes().saturating_sub(at)) * 2;
-    let allowed = promised() + stage.wish.margin + fault.slower_by(bytes);
-    let told = scene.end(since, allowed, Order::OfDevice).await?;
+    let promised = promised() + fault.slower_by(bytes);
+    let told = scene.end(since, promised, stage.wish.margin, Order::OfDevice).await?;
     if lasts.is_none() {
         fault.end(lane, side, lossy).await?;
     }

@@ -32,11 +32,15 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn into_row_of(self, rows: &mut [Row]) {
+    pub fn into_row_of(self, rows: &mut [Row]) -> Result<()> {
         let part_of = self.part_of.to_lowercase();
-        if let Some(row) = rows.iter_mut().find(|row| row.check.to_lowercase().contains(&part_of)) {
-            row.caught(self.caught, self.of, self.what);
-        }
+        let row = rows.iter_mut().find(|row| row.check.to_lowercase().contains(&part_of));
+        row.with_context(|| format!("a control of no check: {part_of}"))?.caught(
+            self.caught,
+            self.of,
+            self.what,
+        );
+        Ok(())
     }
 }
 
@@ -67,7 +71,7 @@ async fn given_up_at(stage: &Stage, fault: Fault) -> Result<Control> {
     let struck = fault.begin(&lane, Side::Device, at, lossy, &mut chance, lane.settled()).await?;
     scene.gives_up().await;
     fault.end(&lane, Side::Device, lossy).await?;
-    let told = scene.end(Instant::now(), promised(), Order::OfDevice).await?;
+    let told = scene.end(Instant::now(), promised(), Duration::ZERO, Order::OfDevice).await?;
     let caught = struck.is_some() && told.wrong.iter().any(|(what, _)| *what == LATE);
     let what = "a companion that makes no other connection";
     Ok(Control { part_of: fault.name(), what, caught: u64::from(caught), of: 1 })
