@@ -91,6 +91,10 @@ pub struct Seen {
     /// enough, and a later sign-in that fails takes nothing away.
     #[serde(default)]
     pub brought: bool,
+    /// It has no verdict, and its tokens have made room for another device's: an older sign-in of this device is in use
+    /// again, and nothing that becomes of that one is this one's verdict.
+    #[serde(default)]
+    pub overtaken: bool,
 }
 
 impl Seen {
@@ -138,6 +142,18 @@ impl Facts {
     pub fn brought_by(&self, device: &Thumbprint) -> bool {
         let worked = |seen: &Seen| seen.brought || matches!(seen.verdict, Verdict::Stored { .. });
         self.seen.get(device).is_some_and(worked)
+    }
+
+    /// Whether a sign-in of this device is in use and waits for its first verdict.
+    pub(crate) fn is_trying(&self, device: &Thumbprint) -> bool {
+        let tried = |seen: &Seen| seen.verdict == Verdict::Pending && !seen.overtaken;
+        self.removed_at.is_none() && self.device == *device && self.seen.get(device).is_some_and(tried)
+    }
+
+    /// Whether a sign-in of this device was accepted and has made room for another one before it had a verdict.
+    pub(crate) fn is_overtaken(&self, device: &Thumbprint) -> bool {
+        let pending = self.seen.get(device).is_some_and(|seen| seen.verdict == Verdict::Pending);
+        pending && !self.is_trying(device)
     }
 
     /// The generation of the sign-in in use.

@@ -71,10 +71,9 @@ const TRIED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Whether a sign-in has to wait, because another device's is being tried.
 pub(crate) fn must_wait(current: Option<&AccountFile>, mark: &Mark, now: Timestamp) -> bool {
     let Some(AccountFile { facts, .. }) = current else { return false };
-    let others = facts.seen.get(&facts.device).filter(|_| facts.device != mark.device);
     let since = now.duration_since(facts.stored_at);
-    others.is_some_and(|seen| seen.verdict == Verdict::Pending)
-        && facts.removed_at.is_none()
+    facts.device != mark.device
+        && facts.is_trying(&facts.device)
         && since >= SignedDuration::ZERO
         && since < TRIED_WITHIN
 }
@@ -82,9 +81,7 @@ pub(crate) fn must_wait(current: Option<&AccountFile>, mark: &Mark, now: Timesta
 /// Whether a sign-in that was accepted has made room for another device's before it had a verdict. The same bytes are then
 /// taken in anew: they are all that is left of it.
 pub(crate) fn is_overtaken(current: Option<&AccountFile>, mark: &Mark) -> bool {
-    let Some(AccountFile { facts, .. }) = current else { return false };
-    let seen = facts.seen.get(&mark.device);
-    facts.device != mark.device && seen.is_some_and(|seen| seen.verdict == Verdict::Pending)
+    current.is_some_and(|file| file.facts.is_overtaken(&mark.device))
 }
 
 /// Puts an accepted sign-in in the place of what was there. One that has worked is kept inside until the new one has, however
@@ -133,6 +130,22 @@ pub(crate) fn remove(mut file: AccountFile, by: Option<&Mark>, now: Timestamp) -
     file.facts.refreshed_at = None;
     file.facts.scopes.clear();
     file.facts.removed_at = Some(now);
+    file
+}
+
+/// The same where neither the operator nor a device that brought it wants the account gone: its only sign-in has come to
+/// nothing. Those that it has overtaken are tried when they come again.
+fn abandon(file: AccountFile, by: Option<&Mark>, now: Timestamp) -> AccountFile {
+    let overtaken = |(device, _): &(&Thumbprint, &Seen)| file.facts.is_overtaken(device);
+    let overtaken: Vec<_> = file
+        .facts
+        .seen
+        .iter()
+        .filter(overtaken)
+        .map(|(device, seen)| (device.clone(), seen.clone()))
+        .collect();
+    let mut file = remove(file, by, now);
+    file.facts.seen.extend(overtaken);
     file
 }
 
@@ -259,16 +272,19 @@ fn give_up(
     if let Some(before) = file.facts.replaced.take() {
         return fall_back(file, *before, settled);
     }
-    let mut file = remove(file, None, now);
+    let mut file = abandon(file, None, now);
     if let Some(seen) = file.facts.seen.get_mut(&file.facts.device) {
         seen.verdict = verdict;
     }
     (file, News { change: None, settled })
 }
 
-/// The new sign-in never worked; the one before it did, and goes on.
+/// The new sign-in never worked; the one before it did, and goes on. What has no verdict now is none of its.
 fn fall_back(failed: AccountFile, mut before: AccountFile, settled: Option<Settled>) -> (AccountFile, News) {
     before.facts.seen = failed.facts.seen;
+    for seen in before.facts.seen.values_mut() {
+        seen.overtaken = seen.verdict == Verdict::Pending;
+    }
     let (account, from, to) =
         (before.facts.account, failed.facts.condition.health, before.facts.condition.clone());
     let change = (from != to.health).then_some(HealthChange { account, from, to, lapsed: false });
@@ -314,15 +330,15 @@ fn note(facts: &mut Facts, mark: &Mark, verdict: Verdict) {
     let brought = facts.brought_by(&mark.device);
     let Mark { generation, digest, jti, .. } = *mark;
     let settled_before = facts.seen.get(&mark.device).map_or(0, Seen::settled);
-    let seen = Seen { generation, digest, jti, verdict, settled_before, brought };
+    let seen = Seen { generation, digest, jti, verdict, settled_before, brought, overtaken: false };
     facts.seen.insert(mark.device.clone(), seen);
 }
 
 /// Only the sign-in in use can be settled, and only once.
 fn settle(facts: &mut Facts, verdict: Verdict) -> Option<Settled> {
     let account = facts.account;
-    let device = facts.device.clone();
-    let seen = facts.seen.get_mut(&device).filter(|seen| seen.verdict == Verdict::Pending)?;
+    let device = Some(&facts.device).filter(|device| facts.is_trying(device))?.clone();
+    let seen = facts.seen.get_mut(&device)?;
     seen.verdict = verdict.clone();
     Some(Settled { account, device, generation: seen.generation, jti: seen.jti, verdict })
 }

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use valetkey_handoff::{Digest, Presence};
 use valetkey_link::{Delivery, Event, Events, Link, Publish, Retain, Settings, SettingsError, try_once};
 
-use crate::account_file::Verdict;
 use crate::agent::{Agent, Shared};
 use crate::arrivals::Arrivals;
 use crate::health::Update;
@@ -106,7 +105,7 @@ impl Desk<'_> {
     /// First refreshes that a restart may have interrupted.
     fn prove_pending(&self) {
         for facts in self.shared.vault.live() {
-            if facts.seen.values().any(|seen| seen.verdict == Verdict::Pending) {
+            if facts.is_trying(&facts.device) {
                 self.shared.tokens.prove(facts.account);
             }
         }

@@ -283,3 +283,51 @@ async fn a_cache_that_would_grow_beyond_what_can_be_read_again_takes_nothing_fro
     running.stop().await;
     assert_eq!(world.who(&world.open(), ALICE).await.unwrap(), ALICE.username);
 }
+
+/// Bob's device has overtaken what Alice's brought, and its own sign-in is refused: what is left of Alice's is her device's.
+#[tokio::test]
+async fn a_sign_in_that_was_overtaken_is_answered_for_itself_when_the_one_that_overtook_it_is_refused() {
+    for alices_worked_before in [true, false] {
+        let world = World::new().await;
+        let mut running = world.run().await;
+        let mut alices = if alices_worked_before {
+            world.connect(&running.agent, ALICE).await
+        } else {
+            world.pair(&running.agent, ALICE).await
+        };
+        let mut bobs = world.pair(&running.agent, BOB).await;
+        let (genuine, bogus) = (world.sign_in(ALICE).await, bobs_tokens_as_alices(&world).await);
+        let (asked, busy) = (
+            world.refreshes().await,
+            NextError { status: Some(429), retry_after: Some(600), ..NextError::default() },
+        );
+        world.tenant.next_error(&refresh_error(1, &busy)).await.unwrap();
+        let sealed = alices.hand_over(&genuine);
+        running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+        within("it is tried", async {
+            while world.refreshes().await == asked {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        advance(std::time::Duration::from_secs(121)).await;
+        bobs.hand_over(&bogus);
+        refused_because(&bobs.receipt().await);
+
+        // What was before it is renewed, and that is no word about the newer one.
+        advance(std::time::Duration::from_secs(7200)).await;
+        if alices_worked_before {
+            assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+        }
+        let told = alices.all_so_far().await;
+        assert!(!told.iter().any(|message| matches!(message, ToDevice::Receipt(_))), "{told:?}");
+        let tried = world.refreshes().await;
+        alices.send(sealed.as_bytes());
+
+        let receipt = alices.receipt().await;
+        assert_eq!(receipt.of, sealed.jti);
+        assert!(matches!(receipt.outcome, Outcome::Stored { .. }), "{receipt:?}");
+        assert!(world.refreshes().await > tried, "it was tried itself");
+        running.stop().await;
+    }
+}

@@ -119,7 +119,9 @@ async fn a_file_of_an_earlier_version_is_opened_and_brought_up_to_date() {
     running.stop().await;
     let seen = format!("/ValetKey/seen/{}", device.keys.thumbprint().as_str());
     // One earlier version for each member that came later.
-    for (place, member) in [("/ValetKey", "admitted"), (&seen, "settled_before"), (&seen, "brought")] {
+    let came_later =
+        [("/ValetKey", "admitted"), (&*seen, "settled_before"), (&seen, "brought"), (&seen, "overtaken")];
+    for (place, member) in came_later {
         let mut earlier = world.json(ALICE);
         let without = earlier.pointer_mut(place).unwrap().as_object_mut().unwrap();
         without.remove(member).unwrap();
@@ -136,6 +138,17 @@ async fn a_file_of_an_earlier_version_is_opened_and_brought_up_to_date() {
         drop(agent);
     }
     assert_eq!(world.json(ALICE).pointer(&seen).unwrap()["brought"], true, "its sign-in works here");
+
+    // One that only an invite can say: it stays away, and the account goes on.
+    let mut earlier = world.json(ALICE);
+    earlier["ValetKey"].as_object_mut().unwrap().remove("expected_email").unwrap();
+    put(&world.file(ALICE), earlier.to_string().as_bytes());
+    advance(2 * HOUR).await;
+    let (agent, refreshes) = (world.open(), world.refreshes().await);
+    assert_eq!(agent.status().troubles.len(), 0);
+    assert_eq!(world.who(&agent, ALICE).await.unwrap(), ALICE.username);
+    assert_eq!(world.refreshes().await, refreshes + 1);
+    assert_eq!(world.json(ALICE)["ValetKey"].get("expected_email"), None);
 }
 
 /// Every file with sign-ins or keys in it, and the folder of the accounts, in which a temporary one leaves its trace: which

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use valetkey_handoff::{Judgement, Thumbprint};
 
-use super::{CONFLICT, Mark, NOT_YOURS, News, OLDER, fall_back, judge_mark, note, remove};
+use super::{CONFLICT, Mark, NOT_YOURS, News, OLDER, abandon, fall_back, judge_mark, note, remove};
 use crate::account_file::{AccountFile, Facts, Seen, Verdict};
 
 /// Accounts that a device may say are gone without ever having brought them: each is a file. A person has one or two.
@@ -40,9 +40,12 @@ pub(crate) fn disconnect(mut file: AccountFile, mark: &Mark, now: Timestamp) -> 
     }
     let is_there = file.facts.removed_at.is_none();
     let is_pending = verdict == Some(Verdict::Pending);
-    let in_use = is_there && is_pending && file.facts.device == mark.device;
-    if file.facts.brought_by(&mark.device) || (in_use && file.facts.replaced.is_none()) {
+    let in_use = file.facts.is_trying(&mark.device);
+    if file.facts.brought_by(&mark.device) {
         return Disconnect::Removed(Box::new(remove(file, Some(mark), now)));
+    }
+    if in_use && file.facts.replaced.is_none() {
+        return Disconnect::Removed(Box::new(abandon(file, Some(mark), now)));
     }
     if in_use && let Some(before) = file.facts.replaced.take() {
         note(&mut file.facts, mark, Verdict::Done);

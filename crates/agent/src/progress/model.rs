@@ -2,7 +2,7 @@
 //! the place of a newer one that works, and never another account's tokens. A refresh token here says where it came from.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -166,12 +166,21 @@ struct World {
     accounts: [Account; 2],
     arrivals: usize,
     settled: BTreeSet<Uuid>,
+    /// The order of arrival of what a message brought; of one that was tried twice, the second time's.
+    brought: BTreeMap<Uuid, usize>,
     steps: i64,
 }
 
 impl World {
     fn under(rule: Rule) -> Self {
-        Self { rule, accounts: Default::default(), arrivals: 0, settled: BTreeSet::new(), steps: 0 }
+        Self {
+            rule,
+            accounts: Default::default(),
+            arrivals: 0,
+            settled: BTreeSet::new(),
+            brought: BTreeMap::new(),
+            steps: 0,
+        }
     }
 
     fn step(&mut self, op: Op) -> TestCaseResult {
@@ -193,7 +202,7 @@ impl World {
                 match disconnect(before.clone().unwrap_or_else(nothing), &mark, now) {
                     Disconnect::Removed(file) => self.removed(account, *file),
                     Disconnect::Withdrawn(file, news) => {
-                        self.news(&news)?;
+                        self.news(&news, None)?;
                         self.accounts[account].file = Some(*file);
                     }
                     Disconnect::Noted(file) | Disconnect::NotYours(file) => {
@@ -220,7 +229,7 @@ impl World {
                 if let (Some(file), Some(token)) = (before.clone(), self.token(account, presented))
                     && let Ok((file, news)) = failed(file, &token, &outcome, now)
                 {
-                    self.news(&news)?;
+                    self.news(&news, Some(&token))?;
                     self.accounts[account].file = Some(file);
                 }
             }
@@ -257,7 +266,8 @@ impl World {
             let (file, news) = arrive(account.file.take(), file, &mark, now);
             account.file = Some(file);
             self.arrivals = order;
-            self.news(&news)?;
+            self.brought.insert(mark.jti, order);
+            self.news(&news, None)?;
         }
         Ok(())
     }
@@ -308,7 +318,7 @@ impl World {
                 );
                 prop_assert_eq!(answered_for, account, "somebody else's tokens were taken");
                 prop_assert!(file.facts.is_proven() && file.facts.replaced.is_none());
-                self.news(&news)?;
+                self.news(&news, Some(&token))?;
                 let account = &mut self.accounts[account];
                 account.file = Some(file);
                 account.floor = account.floor.max(order);
@@ -357,12 +367,14 @@ impl World {
         }
     }
 
-    /// Each message has one verdict, and each end of a sign-in that worked is told as a lapse once.
-    fn news(&mut self, news: &News) -> TestCaseResult {
+    /// Each message has one verdict, and that of what it brought; each end of a sign-in that worked is told as a lapse once.
+    fn news(&mut self, news: &News, presented: Option<&Secret>) -> TestCaseResult {
         let lapsed = news.change.as_ref().is_some_and(|change| change.lapsed);
         prop_assert!(!lapsed || news.change.as_ref().is_some_and(|change| change.from != change.to.health));
         if let Some(settled) = &news.settled {
             prop_assert!(self.settled.insert(settled.jti), "a second verdict: {settled:?}");
+            let tried = presented.map(|token| origin(token).1);
+            prop_assert_eq!(tried.as_ref(), self.brought.get(&settled.jti), "another sign-in's verdict");
             prop_assert!(!lapsed, "a sign-in that never worked was told as a lapse: {news:?}");
         }
         Ok(())
@@ -392,6 +404,11 @@ impl World {
             return Err(TestCaseError::fail("no refresh token"));
         };
         prop_assert!(origin(current).1 >= *floor, "an older sign-in in the place of a newer one that worked");
+        for (device, seen) in file.facts.seen.iter().filter(|(_, seen)| seen.verdict == Verdict::Pending) {
+            let in_use = self.brought.get(&seen.jti) == Some(&origin(current).1);
+            prop_assert_eq!(file.facts.is_trying(device), in_use, "who waits for the sign-in in use");
+            prop_assert_eq!(file.facts.is_overtaken(device), !in_use, "it would never be answered");
+        }
         prop_assert_eq!(file.cache.account_info().map(|info| info.account), Ok(id(account)));
         if used.last() != Some(current) {
             used.push(current.clone());
