@@ -12,6 +12,10 @@ use valetkey_handoff::{Terms, Thumbprint};
 use crate::account_file::{AccountFile, FORMAT, Facts};
 use crate::health::Condition;
 
+/// Bytes; Microsoft's have less than 3 KiB. One far longer may be turned away there before it is read, which cannot be told
+/// from a hiccup: it would be tried without end.
+const MAX_REFRESH_TOKEN: usize = 16 * 1024;
+
 /// Why a handoff is not stored although its device is known. The code travels in the receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfit {
@@ -80,8 +84,9 @@ pub(crate) fn account_file(
 
     let mut cache = MsalCache::parse(body.cache.expose().as_bytes()).map_err(|_| Unfit::Damaged)?;
     // Checked first, because a cache without one has no account information either.
-    if cache.refresh_token().is_none() {
-        return Err(Unfit::NoRefreshToken);
+    let refresh_token = cache.refresh_token().ok_or(Unfit::NoRefreshToken)?;
+    if refresh_token.expose().len() > MAX_REFRESH_TOKEN {
+        return Err(Unfit::Damaged);
     }
     let info = cache.account_info().map_err(|_| Unfit::Damaged)?;
     if info.account != account {

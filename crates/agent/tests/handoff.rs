@@ -87,6 +87,13 @@ async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing
     damaged.cache = r#"{"RefreshToken": []}"#.into();
     device.hand_over(&damaged);
     assert_eq!(refused_because(&device.receipt().await), "damaged");
+    let mut endless = good.clone();
+    let mut cache: serde_json::Value = serde_json::from_str(good.cache.expose()).unwrap();
+    let token = cache["RefreshToken"].as_object_mut().unwrap().values_mut().next().unwrap();
+    token["secret"] = "x".repeat(16 * 1024 + 1).into();
+    endless.cache = cache.to_string().into();
+    device.hand_over(&endless);
+    assert_eq!(refused_because(&device.receipt().await), "damaged", "no refresh token is that long");
     let mut foreign = good.clone();
     foreign.client_id = "22222222-2222-4222-8222-222222222222".to_owned();
     device.hand_over(&foreign);
@@ -142,7 +149,7 @@ async fn empty_damaged_replayed_older_and_wrongly_signed_handoffs_change_nothing
     kept.sort();
     sent.sort();
     assert!(kept == sent, "as they came: {aside:?}");
-    assert_eq!(running.agent.status().refused_messages, 9 + 4);
+    assert_eq!(running.agent.status().refused_messages, 10 + 4);
     device.send(second.as_bytes());
     assert!(matches!(device.receipt().await.outcome, Outcome::Stored { .. }), "the last one still counts");
     running.stop().await;
