@@ -71,11 +71,13 @@ const TRIED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Whether a sign-in has to wait, because another device's is being tried.
 pub(crate) fn must_wait(current: Option<&AccountFile>, mark: &Mark, now: Timestamp) -> bool {
     let Some(AccountFile { facts, .. }) = current else { return false };
+    facts.device != mark.device && facts.is_trying(&facts.device) && !has_had_its_time(facts, now)
+}
+
+fn has_had_its_time(facts: &Facts, now: Timestamp) -> bool {
     let since = now.duration_since(facts.stored_at);
-    facts.device != mark.device
-        && facts.is_trying(&facts.device)
-        && since >= SignedDuration::ZERO
-        && since < TRIED_WITHIN
+    // A clock that was put back keeps nobody waiting.
+    since < SignedDuration::ZERO || since >= TRIED_WITHIN
 }
 
 /// Whether a sign-in that was accepted has made room for another device's before it had a verdict. The same bytes are then
@@ -289,6 +291,13 @@ fn fall_back(failed: AccountFile, mut before: AccountFile, settled: Option<Settl
         (before.facts.account, failed.facts.condition.health, before.facts.condition.clone());
     let change = (from != to.health).then_some(HealthChange { account, from, to, lapsed: false });
     (before, News { change, settled })
+}
+
+/// A new sign-in that Microsoft could not be asked about makes room for the one before it, which programs wait for. It has
+/// no verdict: its device sends it again, and it is tried again.
+pub(crate) fn step_back(mut file: AccountFile, now: Timestamp) -> Result<(AccountFile, News), Misfit> {
+    let before = file.facts.replaced.take().filter(|_| has_had_its_time(&file.facts, now));
+    Ok(fall_back(file, *before.ok_or(Misfit::Superseded)?, None))
 }
 
 /// From when to when a new token is used.

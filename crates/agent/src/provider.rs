@@ -274,8 +274,10 @@ impl Inner {
         if let Some(token) = self.at_hand(account, wanted, &facts, now).await {
             return Ok(token);
         }
-        self.may_try(&account)?;
-        if let Some(failure) = self.denied(&account, wanted, now) {
+        let held_back = self.may_try(&account);
+        if held_back.is_ok()
+            && let Some(failure) = self.denied(&account, wanted, now)
+        {
             return Err(failure);
         }
         let first = primary(&facts);
@@ -283,7 +285,16 @@ impl Inner {
             How::Claims(claims) => Some(claims.as_str()),
             How::Any | How::Newer => None,
         };
-        let mut result = self.refresh(account, wanted.resource, claims).await;
+        let mut result = match held_back {
+            Ok(()) => self.refresh(account, wanted.resource, claims).await,
+            Err(failure) => Err(failure),
+        };
+        if wanted.how != How::Newer
+            && result.as_ref().is_err_and(TokenFailure::is_retryable)
+            && self.step_back(account, wanted.resource).await
+        {
+            result = self.refresh(account, wanted.resource, claims).await;
+        }
         if wanted.how == How::Any
             && wanted.resource == first
             && result.as_ref().is_err_and(|failure| !failure.is_retryable())

@@ -120,6 +120,31 @@ impl Inner {
         })
     }
 
+    /// Has the sign-in before a new one go on that cannot be tried now, if it can serve what is wanted. Whether it goes on.
+    pub(crate) async fn step_back(self: &Arc<Self>, account: AccountId, wanted: Resource) -> bool {
+        let facts = self.vault.facts(&account);
+        let before = facts.as_ref().and_then(|facts| facts.replaced.as_ref());
+        let serves = before.is_some_and(|before| may_serve(&before.facts, wanted).is_ok());
+        // An answer that only the disk keeps back belongs to the new one, which has worked.
+        if !serves || self.has_unsaved(&account) {
+            return false;
+        }
+        let now = self.clock.now();
+        match self.change(account, move |file| progress::step_back(file, now)).await {
+            Ok(Ok(news)) => {
+                tracing::warn!(%account, "a new sign-in cannot be tried; the one before it goes on until it comes again");
+                self.let_go(&account);
+                self.tell(account, news);
+                true
+            }
+            Ok(Err(_)) => false,
+            Err(error) => {
+                tracing::error!(%account, %error, "the sign-in before a new one cannot go on");
+                false
+            }
+        }
+    }
+
     /// Saves what could not be saved before. What it says of one caller's request is nothing to the next.
     async fn catch_up(self: &Arc<Self>, account: AccountId, kept: Unsaved) -> Result<(), TokenFailure> {
         let own = kept.own;

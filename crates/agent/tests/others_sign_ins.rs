@@ -331,3 +331,33 @@ async fn a_sign_in_that_was_overtaken_is_answered_for_itself_when_the_one_that_o
         running.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_new_sign_in_that_cannot_be_tried_stalls_nothing_when_the_token_before_it_ends_and_is_tried_when_it_comes_again()
+ {
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut alices = world.connect(&running.agent, ALICE).await;
+    let (asked, another) = (world.refreshes().await, world.sign_in(ALICE).await);
+    let busy = NextError { status: Some(429), retry_after: Some(5 * 3600), ..NextError::default() };
+    world.tenant.next_error(&refresh_error(1, &busy)).await.unwrap();
+    let sealed = alices.hand_over(&another);
+    running.until("it is stored", |update| matches!(update, Update::Stored { .. }).then_some(())).await;
+    within("it is tried", async {
+        while world.refreshes().await == asked {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    advance(std::time::Duration::from_secs(2 * 3600)).await;
+    assert_eq!(world.who(&running.agent, ALICE).await.unwrap(), ALICE.username);
+    let told = alices.all_so_far().await;
+    assert!(!told.iter().any(|message| matches!(message, ToDevice::Receipt(_))), "{told:?}");
+
+    alices.send(sealed.as_bytes());
+    let receipt = alices.receipt().await;
+    assert_eq!(receipt.of, sealed.jti);
+    assert!(matches!(receipt.outcome, Outcome::Stored { .. }), "{receipt:?}");
+    running.stop().await;
+}

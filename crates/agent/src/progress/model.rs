@@ -31,6 +31,7 @@ enum Op {
     Refresh { account: usize, presented: Presented, answered_for: usize, rotates: bool },
     Fail { account: usize, presented: Presented, outcome: Outcome },
     RemovedByOperator { account: usize },
+    StepBack { account: usize },
     Restart { account: usize },
 }
 
@@ -74,6 +75,7 @@ fn ops() -> impl Strategy<Value = Op> {
         4 => (0..2_usize, presented, outcome)
             .prop_map(|(account, presented, outcome)| Op::Fail { account, presented, outcome }),
         1 => (0..2_usize).prop_map(|account| Op::RemovedByOperator { account }),
+        1 => (0..2_usize).prop_map(|account| Op::StepBack { account }),
         2 => (0..2_usize).prop_map(|account| Op::Restart { account }),
     ]
 }
@@ -191,6 +193,7 @@ impl World {
             Op::Refresh { account, .. }
             | Op::Fail { account, .. }
             | Op::RemovedByOperator { account }
+            | Op::StepBack { account }
             | Op::Restart { account } => *account,
         };
         let before = self.accounts[account].file.clone();
@@ -230,6 +233,15 @@ impl World {
                     && let Ok((file, news)) = failed(file, &token, &outcome, now)
                 {
                     self.news(&news, Some(&token))?;
+                    self.accounts[account].file = Some(file);
+                }
+            }
+            Op::StepBack { .. } => {
+                if let Some(file) = before.clone()
+                    && let Ok((file, news)) = step_back(file, now + TRIED_WITHIN)
+                {
+                    prop_assert!(file.facts.is_proven() && news.settled.is_none());
+                    self.news(&news, None)?;
                     self.accounts[account].file = Some(file);
                 }
             }

@@ -127,6 +127,14 @@ impl Inner {
         TokenFailure::Unavailable { reason: reason.to_owned(), retry_at: Some(at) }
     }
 
+    /// What held one sign-in back is no reason to hold back another.
+    pub(crate) fn let_go(&self, account: &AccountId) {
+        if let Some(slot) = self.slots().get_mut(account) {
+            slot.let_go();
+        }
+        self.changed.notify_one();
+    }
+
     pub(crate) fn not_before(&self, account: &AccountId, at: Timestamp) {
         let at = self.clock.deadline(at);
         self.slots().entry(*account).or_default().not_before = Some(at);
@@ -146,6 +154,10 @@ impl Inner {
 
     pub(crate) fn keep_unsaved(&self, account: &AccountId, unsaved: Unsaved) {
         self.slots().entry(*account).or_default().unsaved = Some(unsaved);
+    }
+
+    pub(crate) fn has_unsaved(&self, account: &AccountId) -> bool {
+        self.slots().get(account).is_some_and(|slot| slot.unsaved.is_some())
     }
 
     pub(crate) fn take_unsaved(&self, account: &AccountId) -> Option<Unsaved> {
