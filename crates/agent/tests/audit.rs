@@ -9,6 +9,7 @@ use serde_json::Value;
 use support::{Device, World, advance, id, refused_because, within};
 use valetkey_agent::{Agent, Update};
 use valetkey_entra::capability::Resource;
+use valetkey_handoff::message::Outcome;
 use valetkey_handoff::{Keys, ToDevice};
 use valetkey_tests::tenant::{ALICE, BOB};
 
@@ -132,6 +133,25 @@ async fn strangers_that_flood_the_agent_take_twenty_lines_a_minute() {
     let all = audit(&running.agent);
     let more = all.iter().find(|line| line["event"] == "more_messages_refused").unwrap();
     assert_eq!(more["count"], 30);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_goes_once_however_often_its_device_says_so() {
+    let world = World::new().await;
+    let running = world.run().await;
+    let mut device = world.connect(&running.agent, ALICE).await;
+
+    for _ in 0..3 {
+        device.disconnect(ALICE);
+        assert_eq!(device.receipt().await.outcome, Outcome::Done);
+    }
+
+    let removed = told(&audit(&running.agent), "account_removed", "device");
+    assert_eq!(removed, [device.keys.thumbprint().as_str()]);
+    // Each of them counts: what it sealed before comes too late.
+    device.send_as(device.generation - 1, &world.sign_in(ALICE).await.into());
+    assert_eq!(refused_because(&device.receipt().await), "older");
     running.stop().await;
 }
 

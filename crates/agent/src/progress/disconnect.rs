@@ -41,7 +41,7 @@ pub(crate) fn disconnect(mut file: AccountFile, mark: &Mark, now: Timestamp) -> 
     let is_there = file.facts.removed_at.is_none();
     let is_pending = verdict == Some(Verdict::Pending);
     let in_use = file.facts.is_trying(&mark.device);
-    if file.facts.brought_by(&mark.device) {
+    if is_there && file.facts.brought_by(&mark.device) {
         return Disconnect::Removed(Box::new(remove(file, Some(mark), now)));
     }
     if in_use && file.facts.replaced.is_none() {

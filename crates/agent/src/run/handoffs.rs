@@ -186,12 +186,13 @@ impl Desk<'_> {
                 self.shared.announcer.tell(Update::Removed { account });
             }
             Ok(Gone::Withdrawn(generation, news)) => {
-                self.shared.audit.record(Audited::HandoffRefused {
+                let withdrawn = Audited::HandoffRefused {
                     account,
                     device: device.id(),
                     generation,
                     reason: "withdrawn".to_owned(),
-                });
+                };
+                self.shared.audit.refused(&Known::Device(device.id()), [withdrawn]);
                 done();
                 if let Some(change) = news.change {
                     self.shared.announcer.tell(Update::HealthChanged(change));
