@@ -62,6 +62,20 @@ impl VaultError {
             Self::Dir(_) | Self::SetAside { .. } | Self::Interrupted { .. } => None,
         }
     }
+
+    /// Whether the account's file is what is in the way, as it stands there: it waits for the operator, and everything else
+    /// can be stored.
+    pub(crate) fn is_of_the_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Dir(
+                StateDirError::AtRest(_)
+                    | StateDirError::NotPlain { .. }
+                    | StateDirError::Foreign { .. }
+                    | StateDirError::FileOpenToOthers { .. }
+            )
+        )
+    }
 }
 
 /// A file that could not be used, for the operator.

@@ -89,6 +89,42 @@ async fn a_file_that_is_found_corrupt_later_is_set_aside_as_it_is() {
     running.stop().await;
 }
 
+/// Shows of H8 that one file which is not the agent's own any more is no matter of anybody else's.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_others_may_have_read_keeps_the_connection_and_takes_the_next_sign_in_when_it_is_mended()
+{
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use valetkey_agent::Update;
+
+    let world = World::new().await;
+    let mut running = world.run().await;
+    let mut alices = world.connect(&running.agent, ALICE).await;
+    let mut anas = world.pair(&running.agent, ANA).await;
+    let mode =
+        |mode| std::fs::set_permissions(world.file(ALICE), std::fs::Permissions::from_mode(mode)).unwrap();
+    while running.updates.try_recv().is_ok() {}
+    mode(0o640);
+
+    let sealed = alices.hand_over(&world.sign_in(ALICE).await);
+    // After it in the broker's queue.
+    anas.hand_over(&world.sign_in(ANA).await);
+    assert!(matches!(anas.receipt().await.outcome, Outcome::Stored { .. }));
+
+    while let Ok(update) = running.updates.try_recv() {
+        assert!(!matches!(update, Update::Link(_)), "{update:?}");
+    }
+    let troubles = running.agent.status().troubles;
+    assert_eq!((troubles.len(), &*troubles[0].file), (1, &*format!("{}.json", id(ALICE))), "{troubles:?}");
+    mode(0o600);
+    alices.send(sealed.as_bytes());
+    let receipt = alices.receipt().await;
+    assert_eq!(receipt.of, sealed.jti);
+    assert!(matches!(receipt.outcome, Outcome::Stored { .. }), "{receipt:?}");
+    running.stop().await;
+}
+
 /// Shows H8 for a missing file: the agent starts, and programs and the device hear that nothing is connected.
 #[tokio::test]
 async fn a_file_that_is_gone_is_an_account_that_is_not_connected_until_the_next_handoff() {
@@ -160,10 +196,11 @@ fn stamps(world: &World) -> BTreeMap<PathBuf, (u64, i64, i64, i64, i64)> {
     let accounts = std::fs::read_dir(&vault).unwrap().map(|entry| entry.unwrap().path());
     let keys = ["agent.json", "registry.json"].map(|name| world.state_dir().join(name));
     let stamp = |path: PathBuf| {
-        let facts = std::fs::metadata(&path).unwrap();
-        (path, (facts.ino(), facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec()))
+        // A temporary one may have taken its place meanwhile.
+        let facts = std::fs::metadata(&path).ok()?;
+        Some((path, (facts.ino(), facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec())))
     };
-    accounts.chain(keys).chain([vault.clone()]).map(stamp).collect()
+    accounts.chain(keys).chain([vault.clone()]).filter_map(stamp).collect()
 }
 
 /// Shows of H5 that an unchanged cache causes no write, and that a silent refresh rotates the file.

@@ -127,6 +127,12 @@ impl Desk<'_> {
     /// Whether the broker need not bring a message again that could not be written: where it never can be, its device is told.
     fn not_written(&self, device: &Device, mark: &Mark, account: AccountId, problem: &VaultError) -> bool {
         let Some(why) = problem.refusal() else {
+            if problem.is_of_the_file() {
+                // Nor would a new connection change that, and all devices would have one after the other. This one sends its
+                // message again until it has an answer.
+                tracing::error!(%account, %problem, "a message cannot be stored before the account's file is mended");
+                return true;
+            }
             tracing::error!(%account, %problem, "a message could not be stored; the broker is asked for it again");
             return false;
         };
