@@ -381,6 +381,9 @@ impl Inner {
         if self.clock.now() >= refresh_at.min(stored.expires_at - schedule::SKEW) {
             return None;
         }
+        // By what was drawn when it came, the account is due: accounts that were stored together stay spread.
+        let drawn = Some(file.facts.refresh_at).filter(|_| resource == primary(&file.facts));
+        let refresh_at = drawn.map_or(refresh_at, |drawn| drawn.min(refresh_at));
         let token = AccessToken::new(stored.secret.clone(), stored.expires_at, refresh_at, &self.clock);
         let mut slots = self.slots();
         if self.is_in_use(&account) {

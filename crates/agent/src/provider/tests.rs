@@ -162,6 +162,48 @@ async fn a_sign_in_after_a_disconnect_is_presented_once_and_after_what_was_under
     assert!(tokens.0.held(&account, Resource::Graph).is_none());
 }
 
+/// It would be looked at every second otherwise, and many accounts refreshed at one time.
+#[tokio::test]
+async fn a_stored_token_is_served_after_a_restart_and_renewed_when_it_was_drawn_to_be() {
+    let (endpoint, home) = (Endpoint::open().await, tempfile::tempdir().unwrap());
+    let dir = Arc::new(StateDir::open(home.path().join("state")).unwrap());
+    let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+    let origin = endpoint.origin();
+    let mut file = account(&["graph"]);
+    file["ValetKey"]["authority"]["cloud"] = json!({ "login": origin, "graph": origin });
+    file["ValetKey"]["refresh_at"] = json!(now - SignedDuration::from_secs(1));
+    let entry = |kind: &str, secret: &str| {
+        json!({
+            "credential_type": kind, "home_account_id": ACCOUNT, "environment": "login.example",
+            "client_id": "11111111-1111-4111-8111-111111111111", "secret": secret,
+        })
+    };
+    file["RefreshToken"] = json!({ "one": entry("RefreshToken", "renewing") });
+    let mut stored = entry("AccessToken", "stored");
+    stored["realm"] = "aaaaaaaa-0000-4000-8000-00000000c070".into();
+    stored["target"] = "https://graph.microsoft.com/Mail.Read".into();
+    stored["cached_at"] = (now.as_second() - 1800).to_string().into();
+    stored["expires_on"] = (now.as_second() + 1800).to_string().into();
+    file["AccessToken"] = json!({ "one": stored });
+    dir.replace_account(&format!("{ACCOUNT}.json"), file.to_string().as_bytes()).unwrap();
+    let (vault, troubles) = Vault::open(dir, now).unwrap();
+    assert!(troubles.is_empty(), "{troubles:?}");
+    let http = valetkey_entra::http::client().unwrap();
+    let tokens = Tokens::new(Arc::new(vault), Arc::default(), Clock::tokio_from(now), http);
+    let account: AccountId = ACCOUNT.parse().unwrap();
+    let authority = tokens.0.vault.facts(&account).unwrap().authority.clone();
+    tokens.0.remember_token_url(&authority, origin);
+
+    let served = tokens.token(&account, Resource::Graph, None).await.unwrap();
+    assert_eq!(served.secret.expose(), "stored");
+    let stop = CancellationToken::new();
+    tokio::select! {
+        () = tokens.keep_fresh(&stop) => panic!("it goes on"),
+        (_, shown) = endpoint.asked() => assert_eq!(shown, "renewing"),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it is due, and is not renewed"),
+    }
+}
+
 /// How often an account is looked at in two hours; the careless one forgets to wait.
 async fn looks(tokens: &Tokens, careless: bool) -> usize {
     let told = Lines::default();
