@@ -49,11 +49,13 @@ impl Agent {
             look_for_lapsed: &look_for_lapsed,
         };
         desk.prove_pending();
+        let work = desk.work(&mut events, &mut updates, &stop);
+        tokio::pin!(work);
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.0.tokens.keep_fresh(&stop) => {}
+            () = &mut work => {}
+            // It was told to stop; what is being stored is still noted down and acknowledged.
+            () = self.0.tokens.keep_fresh(&stop) => work.await,
             () = desk.keep_ways(waiting) => {}
-            () = desk.work(&mut events, &mut updates) => {}
         }
         link.stop().await;
         self.0.tokens.finish().await;
@@ -111,12 +113,19 @@ impl Desk<'_> {
         }
     }
 
-    async fn work(&self, events: &mut Events, updates: &mut broadcast::Receiver<Update>) {
+    /// Ends between two messages when it is told to stop: none is left half done.
+    async fn work(
+        &self,
+        events: &mut Events,
+        updates: &mut broadcast::Receiver<Update>,
+        stop: &CancellationToken,
+    ) {
         let mut greeted = false;
         let clock = &self.shared.clock;
         let mut heartbeat = clock.deadline(clock.now() + self.shared.heartbeat);
-        loop {
+        while !stop.is_cancelled() {
             tokio::select! {
+                () = stop.cancelled() => return,
                 event = events.next() => match event {
                     None => return,
                     Some(Event::Up { session_present }) => {

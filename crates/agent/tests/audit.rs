@@ -155,6 +155,43 @@ async fn an_account_goes_once_however_often_its_device_says_so() {
     running.stop().await;
 }
 
+/// The disk is slow: the only thread that may wait for it is held up.
+#[test]
+fn what_is_stored_while_the_agent_is_told_to_stop_is_there_too() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new().await;
+        let running = world.run().await;
+        let mut device = world.pair(&running.agent, ALICE).await;
+        let body = world.sign_in(ALICE).await;
+        let agent = running.agent.clone();
+        let heard = || agent.devices()[0].heard_at;
+        let (paired_at, (release, held)) = (heard(), std::sync::mpsc::channel::<()>());
+        tokio::task::spawn_blocking(move || held.recv());
+
+        device.hand_over(&body);
+        within("the sign-in comes", async {
+            while heard() == paired_at {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let stopping = tokio::spawn(running.stop());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(release);
+        stopping.await.unwrap();
+
+        within("it is stored", async {
+            while !world.file(ALICE).exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(told(&audit(&agent), "handoff_accepted", "account"), [id(ALICE).to_string()]);
+    });
+}
+
 /// A broker can deliver a genuine message as often as it likes.
 #[tokio::test]
 async fn a_handoff_that_is_repeated_without_end_takes_twenty_lines_a_minute() {
