@@ -264,6 +264,15 @@ pub(crate) fn failed(
     Ok((file, News { change, settled: None }))
 }
 
+/// What is to be told of a file that a failed write has put in its place all the same, by what was known before.
+pub(crate) fn told_by(file: &AccountFile, known: &Facts, presented: &Secret) -> Option<HealthChange> {
+    let (from, to) = (known.condition.health, file.facts.condition.clone());
+    let over = to.health == Health::ReconnectNeeded && from != Health::ReconnectNeeded;
+    let lapsed = known.is_proven() && over;
+    let account = file.facts.account;
+    (known.condition != to && is_of(file, presented)).then_some(HealthChange { account, from, to, lapsed })
+}
+
 /// A new sign-in that is not to be. The one before it goes on; without one, only what keeps it from coming back is left.
 fn give_up(
     mut file: AccountFile,

@@ -225,6 +225,7 @@ impl Inner {
         retry_after: Option<SignedDuration>,
     ) -> Option<TokenFailure> {
         let now = self.clock.now();
+        let known = self.vault.facts(&account);
         let noted = {
             let (presented, outcome) = (presented.clone(), outcome.clone());
             self.change(account, move |file| progress::failed(file, &presented, &outcome, now)).await
@@ -246,6 +247,11 @@ impl Inner {
                 if matches!(outcome, Outcome::NeedsPerson { .. }) {
                     // Nothing that is kept says that it is over, so it would be presented again at once, and again.
                     self.back_off(&account, "storage", None);
+                }
+                // The file may be in its place, and only that it stays there unsure: then no attempt finds it again.
+                if let (Some(known), Ok(Some(file))) = (known, self.read(account).await) {
+                    let change = progress::told_by(&file, &known, presented);
+                    self.tell(account, News { change, settled: None });
                 }
             }
         }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
+use crate::health::Update;
 use crate::state_dir::StateDir;
 
 const ACCOUNT: &str = "0a11ce00-0000-4000-8000-000000000001.aaaaaaaa-0000-4000-8000-00000000c070";
@@ -202,6 +203,67 @@ async fn a_stored_token_is_served_after_a_restart_and_renewed_when_it_was_drawn_
         (_, shown) = endpoint.asked() => assert_eq!(shown, "renewing"),
         () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it is due, and is not renewed"),
     }
+}
+
+/// The folder of the accounts cannot be synced when the lapse is in its place already.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lapse_that_is_in_the_file_is_told_although_its_write_failed() {
+    const INSIDE: &str = "VALETKEY_TEST_PROVIDER";
+    if let Some(path) = std::env::var_os(INSIDE) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(lapse(path.as_ref()));
+    }
+    let home = tempfile::tempdir().unwrap();
+    let (state, log) = (home.path().join("state"), home.path().join("calls"));
+    drop(StateDir::open(&state).unwrap());
+    let inside = std::process::Command::new("strace")
+        // The first one of each thread.
+        .args(["-f", "-y", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1", "-o"])
+        .arg(&log)
+        .arg("-P")
+        .arg(state.join("vault"))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "provider::tests::a_lapse_that_is_in_the_file_is_told_although_its_write_failed"])
+        .env(INSIDE, &state)
+        .output()
+        .unwrap();
+    assert!(inside.status.success(), "{inside:?}");
+    assert!(fs::read_to_string(log).unwrap().contains("EIO"), "nothing has failed");
+}
+
+#[cfg(target_os = "linux")]
+async fn lapse(path: &std::path::Path) {
+    let endpoint = Endpoint::open().await;
+    let dir = Arc::new(StateDir::open(path).unwrap());
+    let mut file = account(&["graph"]);
+    let origin = endpoint.origin();
+    file["ValetKey"]["authority"]["cloud"] = json!({ "login": origin, "graph": origin });
+    file["RefreshToken"] = json!({ "one": {
+        "credential_type": "RefreshToken", "home_account_id": ACCOUNT, "environment": "login.example",
+        "client_id": "11111111-1111-4111-8111-111111111111", "secret": "revoked",
+    } });
+    dir.replace_account(&format!("{ACCOUNT}.json"), file.to_string().as_bytes()).unwrap_err();
+    let clock = Clock::tokio_from("2026-01-02T00:00:00Z".parse().unwrap());
+    let (vault, troubles) = Vault::open(dir, clock.now()).unwrap();
+    assert!(troubles.is_empty(), "{troubles:?}");
+    let announcer = Arc::new(Announcer::default());
+    let mut updates = announcer.subscribe();
+    let tokens = Tokens::new(Arc::new(vault), announcer, clock, valetkey_entra::http::client().unwrap());
+    let account: AccountId = ACCOUNT.parse().unwrap();
+    let authority = tokens.0.vault.facts(&account).unwrap().authority.clone();
+    tokens.0.remember_token_url(&authority, origin);
+
+    tokens.prove(account);
+    let over =
+        json!({ "error": "interaction_required", "error_codes": [50_076], "suberror": "basic_action" });
+    answer(endpoint.asked().await.0, 400, &over).await;
+    tokens.finish().await;
+
+    let Ok(Update::HealthChanged(change)) = updates.try_recv() else { panic!("nobody is told") };
+    assert!(change.lapsed && change.to.health == Health::ReconnectNeeded, "{change:?}");
+    assert!(updates.try_recv().is_err(), "once");
+    assert!(!tokens.0.vault.troubles().is_empty(), "and the operator of the disk");
 }
 
 /// How often an account is looked at in two hours; the careless one forgets to wait.
