@@ -50,12 +50,18 @@ pub(crate) struct Hands {
     loading: bool,
     pairing: bool,
     /// What was agreed to while the disk was still being read.
-    agreed: Option<String>,
+    agreed: Option<Agreed>,
     /// A pairing that has ended and is being removed; nothing else begins on the disk before that.
     leaving: TaskTracker,
     sign_in: Option<RunningSignIn>,
     /// What brings a [`Done`].
     at_work: JoinSet<()>,
+}
+
+/// An invite, and whose place it takes as far as the person was told.
+struct Agreed {
+    invite: String,
+    replaces: Option<String>,
 }
 
 struct RunningSignIn {
@@ -141,7 +147,7 @@ impl Hands {
                     }
                 };
                 if let Some(agreed) = self.agreed.take() {
-                    self.pair(&agreed);
+                    self.pair(agreed);
                 }
                 event
             }
@@ -182,7 +188,12 @@ impl Hands {
                     Done::InviteRead(invite::read(link, policy, clock.now()).await.map(Box::new))
                 });
             }
-            Effect::Pair { invite } => self.pair(&invite),
+            Effect::Pair { invite, replaces } => self.pair(Agreed { invite, replaces }),
+            Effect::GiveUpPairing => {
+                self.agreed = None;
+                // What there is goes on, and the heart hears of it.
+                self.load();
+            }
             Effect::StartSignIn(ask) => self.start_sign_in(ask),
             Effect::RenewSignIn { id, then } => {
                 if let Some(running) = self.sign_in.as_ref().filter(|running| running.id == id) {
@@ -233,17 +244,23 @@ impl Hands {
         self.leaving.wait().await;
     }
 
-    fn pair(&mut self, agreed: &str) {
+    fn pair(&mut self, agreed: Agreed) {
         if self.pairing {
             return;
         }
-        let Some(invite) = self.offered.clone().filter(|invite| invite.id().as_str() == agreed) else {
+        let Some(invite) = self.offered.clone().filter(|invite| invite.id().as_str() == agreed.invite) else {
             tracing::error!("the invite that was agreed to is not the one that is here");
             let _ = self.events.send(Event::Paired(Err(InviteProblem::Unreadable.into())));
             return;
         };
+        let replaces = self.session.as_ref().and_then(|session| session.replaced_by(&invite));
+        if replaces.is_some() && replaces != agreed.replaces {
+            // Found only after the person was asked: then the question was another one.
+            let _ = self.events.send(Event::InviteReplaces { invite: agreed.invite, replaces });
+            return;
+        }
         if self.loading {
-            self.agreed = Some(agreed.to_owned());
+            self.agreed = Some(agreed);
             return;
         }
         self.pairing = true;
@@ -344,87 +361,4 @@ fn nobody() -> TaskTracker {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt as _;
-    use futures::future::BoxFuture;
-    use tokio::sync::Notify;
-    use valetkey_entra::secret::Secret;
-    use valetkey_handoff::Keys;
-
-    use super::*;
-    use crate::KeyStore;
-    use crate::keystore::{EntryName, KeyStoreError, MemoryKeyStore};
-    use crate::pairing::PairingFile;
-    use crate::samples::{invite, offer, options};
-
-    fn read(name: &str) -> (String, Done) {
-        let invite = invite(name, Keys::generate().public());
-        let id = invite.id().to_string();
-        let offer = Offer { id: id.clone(), agent: name.into(), ..offer() };
-        (id, Done::InviteRead(Ok(Box::new((invite, offer)))))
-    }
-
-    /// Shows of J1 that what is confirmed is what was seen: the keys and the `enroll` are for that invite.
-    #[tokio::test]
-    async fn pairing_is_with_the_invite_that_was_agreed_to_whatever_is_opened_meanwhile() {
-        let dir = tempfile::tempdir().unwrap();
-        let (events, mut told) = mpsc::unbounded_channel();
-        let (done, _brought) = mpsc::unbounded_channel();
-        let options = options(dir.path(), Arc::new(MemoryKeyStore::default()));
-        let mut hands = Hands::new(options, events, done);
-        let ((rocky, first), (mallory, second)) = (read("Rocky"), read("Mallory"));
-        assert!(matches!(hands.absorb(first), Some(Event::InviteRead(Ok(offer))) if offer.id == rocky));
-        hands.pair(&mallory);
-        assert!(!hands.pairing, "not the one that is here");
-        assert!(matches!(told.try_recv(), Ok(Event::Paired(Err(_)))));
-
-        hands.pair(&rocky);
-        assert!(hands.pairing);
-        assert_eq!(hands.absorb(second), None);
-        assert_eq!(hands.offered.map(|invite| invite.id().to_string()), Some(rocky));
-    }
-
-    /// Says that it was asked, and answers never.
-    #[derive(Debug, Default)]
-    struct Silent {
-        asked: Notify,
-        waiting: Arc<()>,
-    }
-
-    impl KeyStore for Silent {
-        fn load(&self, _: EntryName) -> BoxFuture<'_, Result<Option<Secret>, KeyStoreError>> {
-            let waiting = Arc::clone(&self.waiting);
-            self.asked.notify_one();
-            async move {
-                std::future::pending::<()>().await;
-                drop(waiting);
-                Ok(None)
-            }
-            .boxed()
-        }
-
-        fn store(&self, _: EntryName, _: Secret) -> BoxFuture<'_, Result<(), KeyStoreError>> {
-            futures::future::pending().boxed()
-        }
-
-        fn delete(&self, _: EntryName) -> BoxFuture<'_, Result<(), KeyStoreError>> {
-            futures::future::pending().boxed()
-        }
-    }
-
-    /// Shows of M10 that stopping waits for no keyring.
-    #[tokio::test]
-    async fn what_is_stopped_while_it_starts_does_not_start_afterwards() {
-        let dir = tempfile::tempdir().unwrap();
-        let (events, done) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
-        PairingFile::create(dir.path(), &invite("Rocky", Keys::generate().public()), &Keys::generate())
-            .unwrap();
-        let keyring = Arc::new(Silent::default());
-        let mut hands = Hands::new(options(dir.path(), keyring.clone()), events, done.0);
-        hands.load();
-        keyring.asked.notified().await;
-        assert_eq!(Arc::strong_count(&keyring.waiting), 2);
-        hands.stop(done.1).await;
-        assert_eq!(Arc::strong_count(&keyring.waiting), 1, "nobody waits for an answer any more");
-    }
-}
+mod tests;

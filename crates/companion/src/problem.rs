@@ -61,6 +61,16 @@ pub enum KeysProblem {
     InUse(Option<Holder>),
 }
 
+impl KeysProblem {
+    /// The keys are well, as far as known, and can be had later: who makes new ones now loses the pairing that they stand for.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Locked | Self::Unavailable | Self::InUse(_) => true,
+            Self::Unreadable | Self::Forbidden | Self::Certificates => false,
+        }
+    }
+}
+
 /// The companion that holds a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {

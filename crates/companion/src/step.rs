@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use valetkey_entra::account::AccountId;
 
 use crate::command::{Command, InviteLink};
-use crate::problem::{InviteProblem, KeysProblem, Problem, SignInProblem};
+use crate::problem::{InviteProblem, Problem, SignInProblem};
 use crate::state::{
     Account, Activity, Assistant, Delivery, Flow, Happening, Health, Lapse, LinkProblem, LinkState,
     MAX_ACTIVITY, Offer, Pairing, Pinned, SignInLink, State,
@@ -88,7 +88,11 @@ pub enum Effect {
     /// Make keys, save the pairing, connect, and send `enroll` for the invite with this id.
     Pair {
         invite: String,
+        /// Whom the person agreed to replace.
+        replaces: Option<String>,
     },
+    /// What was agreed to and has not begun does not begin any more.
+    GiveUpPairing,
     StartSignIn(Ask),
     RenewSignIn {
         id: u64,
@@ -148,6 +152,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         Event::Loaded { pairing, delivery, notified } => {
             // Once paired in this run, an answer to an earlier look at the disk has nothing to say.
             if matches!(state.pairing, Pairing::Checking | Pairing::NoKeys { .. }) {
+                state.forget_refusal(&pairing);
                 state.pairing = pairing;
                 state.delivery = delivery;
                 state.notified = notified;
@@ -170,6 +175,10 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         Event::InviteRead(Err(problem)) => state.refuse_link(problem),
         Event::InviteReplaces { invite, replaces } => {
             if let Some(offer) = state.offer.as_mut().filter(|offer| offer.id == invite) {
+                // Agreed to without that question. Nothing has begun, and it is asked now.
+                if state.flow == Flow::Pairing && replaces.is_some() && offer.replaces != replaces {
+                    state.flow = Flow::Idle;
+                }
                 offer.replaces = replaces;
             }
         }
@@ -288,7 +297,10 @@ impl State {
             effects.push(Effect::Load);
         } else if self.offer.is_some() && matches!(self.flow, Flow::Failed(_)) {
             self.flow = Flow::Idle;
-            self.accept(None, effects);
+            // Nobody's link ends without its question: that is on the invite's screen.
+            if self.offer.as_ref().is_some_and(|offer| offer.replaces.is_none()) {
+                self.accept(None, effects);
+            }
         } else if matches!(self.flow, Flow::Failed(Problem::Invite(_))) {
             self.flow = Flow::Idle;
         } else if matches!(self.flow, Flow::Failed(_) | Flow::Blocked { .. } | Flow::WrongAccount { .. }) {
@@ -308,12 +320,14 @@ impl State {
 
     /// `agreed`: the invite that the person saw. Another may have taken its place before the click arrived.
     fn accept(&mut self, agreed: Option<&str>, effects: &mut Vec<Effect>) {
-        let Some(invite) = self.offer.as_ref().map(|offer| offer.id.clone()) else { return };
+        let Some(offer) = &self.offer else { return };
+        let (invite, replaces) = (offer.id.clone(), offer.replaces.clone());
         if agreed.is_some_and(|agreed| agreed != invite) || self.flow == Flow::Pairing {
             return;
         }
-        if let Pairing::NoKeys { problem: problem @ KeysProblem::Locked, .. } = self.pairing {
-            // Keys may be behind the lock: making new ones would lose the pairing they stand for.
+        if let Pairing::NoKeys { problem, .. } = self.pairing
+            && problem.may_pass()
+        {
             self.give_up_sign_in(effects);
             self.flow = Flow::Failed(problem.into());
             return;
@@ -323,7 +337,17 @@ impl State {
         }
         self.give_up_sign_in(effects);
         self.flow = Flow::Pairing;
-        effects.push(Effect::Pair { invite });
+        effects.push(Effect::Pair { invite, replaces });
+    }
+
+    /// Why an invite could not be agreed to: what is known of the keys now takes its place.
+    fn forget_refusal(&mut self, found: &Pairing) {
+        if matches!((&self.flow, &self.pairing), (Flow::Failed(Problem::Keys(_)), Pairing::NoKeys { .. })) {
+            self.flow = match found {
+                Pairing::NoKeys { problem, .. } => Flow::Failed((*problem).into()),
+                _ => Flow::Idle,
+            };
+        }
     }
 
     /// Any web page can open a link: one that cannot be used takes nothing away from an invite that is on show.

@@ -9,7 +9,7 @@ use valetkey_tests::strangers::{explore, is_found_out};
 
 use super::tests::{sealed, stored, waiting_step};
 use super::*;
-use crate::problem::Distrust;
+use crate::problem::{Distrust, KeysProblem};
 use crate::samples::{ANA, BOB, account, assistant, now, offer};
 use crate::texts::Language;
 use crate::view::{Screen, view};

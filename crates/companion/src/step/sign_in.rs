@@ -38,7 +38,8 @@ impl State {
             self.give_up_sign_in(effects);
             self.note(Happening::Cancelled, now);
         } else if self.flow == Flow::Pairing {
-            // The keys are being saved; that is not undone, but no browser will open. What came of it is said soon.
+            // Keys that are being saved are not undone, but no browser will open. What came of it is said soon.
+            effects.push(Effect::GiveUpPairing);
             self.offer = None;
             self.flow = Flow::Idle;
             self.pairing = Pairing::Checking;

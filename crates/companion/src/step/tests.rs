@@ -1,9 +1,12 @@
 use jiff::SignedDuration;
 
 use super::*;
+use crate::problem::KeysProblem;
 use crate::samples::{ANA, account, assistant, heard, now, offer, paired};
 use crate::texts::Language;
 use crate::view::{ActionId, Screen, screen, view};
+
+mod replacing;
 
 fn act(state: State, command: Command) -> (State, Vec<Effect>) {
     step(state, Event::Command(command), now())
@@ -38,6 +41,10 @@ fn waiting() -> State {
     sign_in(state, 1, waiting_step(Then::Open)).0
 }
 
+fn pair() -> Effect {
+    Effect::Pair { invite: offer().id, replaces: None }
+}
+
 fn screen_of(state: &State) -> Screen {
     screen(state, now())
 }
@@ -59,7 +66,7 @@ fn a_double_click_on_connect_starts_one_sign_in() {
 fn agreeing_to_an_invite_pairs_once_and_goes_straight_on_to_the_browser() {
     let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
     let (state, effects) = act(state, Command::AcceptInvite { invite: None });
-    assert_eq!(effects, [Effect::Pair { invite: offer().id }]);
+    assert_eq!(effects, [pair()]);
     let (state, again) = act(state, Command::AcceptInvite { invite: None });
     assert_eq!(again, []);
     let (state, effects) = step(state, Event::Paired(Ok((assistant(), None))), now());
@@ -79,7 +86,7 @@ fn agreeing_is_to_the_invite_that_was_seen_and_to_no_other() {
     let (state, effects) = act(state, Command::AcceptInvite { invite: Some(offer().id) });
     assert_eq!((screen_of(&state), effects), (Screen::Invited, vec![]));
     let (_, effects) = act(state, Command::AcceptInvite { invite: Some("another".into()) });
-    assert_eq!(effects, [Effect::Pair { invite: "another".into() }]);
+    assert_eq!(effects, [Effect::Pair { invite: "another".into(), replaces: None }]);
 }
 
 #[test]
@@ -92,7 +99,7 @@ fn a_link_that_cannot_be_used_takes_no_invite_away_and_is_told_of_beside_it() {
         assert_eq!((after.screen, &after.invite), (Screen::Invited, &before.invite));
         assert!(after.detail.unwrap().contains("couldn't be used"));
         let (state, effects) = act(state, Command::AcceptInvite { invite: Some(offer().id) });
-        assert_eq!(effects, [Effect::Pair { invite: offer().id }]);
+        assert_eq!(effects, [pair()]);
         let (state, _) = step(state, Event::InviteRead(Err(problem)), now());
         assert!(state.offer.is_some(), "agreed to, and tried again if it could not be saved");
     }

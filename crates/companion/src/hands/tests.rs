@@ -1,0 +1,130 @@
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use valetkey_entra::secret::Secret;
+use valetkey_handoff::Keys;
+
+use super::*;
+use crate::KeyStore;
+use crate::keystore::{EntryName, KeyStoreError, MemoryKeyStore};
+use crate::pairing::{Entry, PairingFile};
+use crate::samples::{invite, offer, options};
+use crate::texts::Language;
+
+fn read(name: &str) -> (String, Done) {
+    let invite = invite(name, Keys::generate().public());
+    let id = invite.id().to_string();
+    let offer = Offer { id: id.clone(), agent: name.into(), ..offer() };
+    (id, Done::InviteRead(Ok(Box::new((invite, offer)))))
+}
+
+/// Shows of J1 that what is confirmed is what was seen: the keys and the `enroll` are for that invite.
+#[tokio::test]
+async fn pairing_is_with_the_invite_that_was_agreed_to_whatever_is_opened_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (events, mut told) = mpsc::unbounded_channel();
+    let (done, _brought) = mpsc::unbounded_channel();
+    let options = options(dir.path(), Arc::new(MemoryKeyStore::default()));
+    let mut hands = Hands::new(options, events, done);
+    let ((rocky, first), (mallory, second)) = (read("Rocky"), read("Mallory"));
+    assert!(matches!(hands.absorb(first), Some(Event::InviteRead(Ok(offer))) if offer.id == rocky));
+    let agreed = |invite: &str| Agreed { invite: invite.into(), replaces: None };
+    hands.pair(agreed(&mallory));
+    assert!(!hands.pairing, "not the one that is here");
+    assert!(matches!(told.try_recv(), Ok(Event::Paired(Err(_)))));
+
+    hands.pair(agreed(&rocky));
+    assert!(hands.pairing);
+    assert_eq!(hands.absorb(second), None);
+    assert_eq!(hands.offered.map(|invite| invite.id().to_string()), Some(rocky));
+}
+
+/// Hands that look for the pairing that is on the disk, and what they find.
+async fn looking(dir: &std::path::Path) -> (Hands, mpsc::UnboundedReceiver<Event>, Done) {
+    let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
+    let mut old = invite("Old", Keys::generate().public());
+    old.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
+    PairingFile::create(dir, &old, &keys).unwrap();
+    let entry = Entry::new(&keys, &old.broker).to_secret().unwrap();
+    store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
+    let ((events, told), (done, mut brought)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let mut hands = Hands::new(options(dir, Arc::new(store)), events, done);
+    hands.load();
+    let found = brought.recv().await.unwrap();
+    (hands, told, found)
+}
+
+#[tokio::test]
+async fn what_was_agreed_to_before_the_present_pairing_was_known_waits_for_its_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut hands, mut told, found) = looking(dir.path()).await;
+    let (mallory, offered) = read("Mallory");
+    hands.absorb(offered);
+    let agreed =
+        |replaces: Option<&str>| Agreed { invite: mallory.clone(), replaces: replaces.map(str::to_owned) };
+    hands.pair(agreed(None));
+    assert!(matches!(hands.absorb(found), Some(Event::Loaded { pairing: Pairing::Paired(_), .. })));
+    let question = Event::InviteReplaces { invite: mallory.clone(), replaces: Some("Old".into()) };
+    assert_eq!(told.try_recv().unwrap(), question);
+    assert!(!hands.pairing && hands.agreed.is_none());
+    hands.pair(agreed(None));
+    assert!(!hands.pairing, "a click that was on its way");
+    hands.pair(agreed(Some("Old")));
+    assert!(hands.pairing);
+}
+
+#[tokio::test]
+async fn what_was_given_up_before_it_began_does_not_begin() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut hands, _told, _) = looking(dir.path()).await;
+    let (mallory, offered) = read("Mallory");
+    hands.absorb(offered);
+    hands.pair(Agreed { invite: mallory, replaces: None });
+    let view = crate::view::view(&crate::state::State::default(), crate::samples::now(), Language::English);
+    hands.perform(Effect::GiveUpPairing, &view);
+    hands.absorb(Done::Loaded(Err(Pairing::Missing)));
+    assert!(!hands.pairing);
+}
+
+/// Says that it was asked, and answers never.
+#[derive(Debug, Default)]
+struct Silent {
+    asked: Notify,
+    waiting: Arc<()>,
+}
+
+impl KeyStore for Silent {
+    fn load(&self, _: EntryName) -> BoxFuture<'_, Result<Option<Secret>, KeyStoreError>> {
+        let waiting = Arc::clone(&self.waiting);
+        self.asked.notify_one();
+        async move {
+            std::future::pending::<()>().await;
+            drop(waiting);
+            Ok(None)
+        }
+        .boxed()
+    }
+
+    fn store(&self, _: EntryName, _: Secret) -> BoxFuture<'_, Result<(), KeyStoreError>> {
+        futures::future::pending().boxed()
+    }
+
+    fn delete(&self, _: EntryName) -> BoxFuture<'_, Result<(), KeyStoreError>> {
+        futures::future::pending().boxed()
+    }
+}
+
+/// Shows of M10 that stopping waits for no keyring.
+#[tokio::test]
+async fn what_is_stopped_while_it_starts_does_not_start_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let (events, done) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
+    PairingFile::create(dir.path(), &invite("Rocky", Keys::generate().public()), &Keys::generate()).unwrap();
+    let keyring = Arc::new(Silent::default());
+    let mut hands = Hands::new(options(dir.path(), keyring.clone()), events, done.0);
+    hands.load();
+    keyring.asked.notified().await;
+    assert_eq!(Arc::strong_count(&keyring.waiting), 2);
+    hands.stop(done.1).await;
+    assert_eq!(Arc::strong_count(&keyring.waiting), 1, "nobody waits for an answer any more");
+}
