@@ -162,6 +162,30 @@ async fn an_invite_that_has_only_just_come_cannot_be_agreed_to() -> Result<()> {
     Ok(())
 }
 
+/// What begins meanwhile, such as a sign-in from the tray, would be undone by the answer, or undo it.
+#[tokio::test]
+async fn a_question_goes_when_what_it_asks_about_cannot_be_done_any_more() -> Result<()> {
+    const ASK: &str = "window.acts = []; console.info = (...said) => acts.push(said.join(' ')); \
+                       document.querySelector('[data-action=disconnect]').click()";
+    let origin = serve_the_page();
+    let browser = Browser::start().await?;
+    browser.goto(&format!("{origin}/index.html?state=connected")).await?;
+    browser.client().wait().for_element(Locator::Css("html[data-ready]")).await?;
+    for (then, stays) in [("mockShow('waiting')", false), ("mockShow('connected')", true)] {
+        browser.client().execute("mockShow('connected')", vec![]).await?;
+        browser.client().execute(ASK, vec![]).await?;
+        browser.client().wait().for_element(Locator::Css("#confirm[open]")).await?;
+        let open = format!("{then}; return document.getElementById('confirm').open");
+        assert_eq!(browser.client().execute(&open, vec![]).await?, json!(stays), "{then}");
+    }
+    // Somebody said yes in the very moment in which it went.
+    let late = "document.getElementById('confirm-yes').click(); mockShow('waiting')";
+    browser.client().execute(late, vec![]).await?;
+    browser.client().wait().for_element(Locator::Css("#confirm:not([open])")).await?;
+    assert_eq!(browser.client().execute("return acts", vec![]).await?, json!([]));
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_invite_is_found_in_whatever_was_pasted() -> Result<()> {
     let browser = Browser::start().await?;

@@ -16,15 +16,26 @@ const NOTE_AFTER = { copy_link: "copied", copy_request: "copied" };
 const backend = await connect();
 let view = null;
 let settled = 0; // when the invite on show may be agreed to
+let asking = null; // the action whose question is open
 
 async function perform(action, details = {}) {
   if (action.id === "accept_invite" && settling()) return;
   // The invite that the person sees now is the one agreed to, whatever is opened meanwhile.
   const seen = action.id === "accept_invite" ? { invite: view.invite?.id ?? "" } : {};
-  if (action.confirm && !(await confirmed(action, view.labels))) return;
+  if (action.confirm && !(await asked(action))) return;
   await backend.act({ do: action.id, ...seen, ...details });
   if (NOTE_AFTER[action.id]) note(view.labels[NOTE_AFTER[action.id]]);
 }
+
+async function asked(action) {
+  asking = action;
+  const yes = (await confirmed(action, view.labels)) && !outdated(view);
+  asking = null;
+  return yes;
+}
+
+// A question about what cannot be done any more, or about something else by now, is not to be answered.
+const outdated = ({ actions }) => asking && !actions.some(({ id, confirm }) => id === asking.id && confirm === asking.confirm);
 
 function show(next) {
   if (view && JSON.stringify(view) === JSON.stringify(next)) return;
@@ -32,6 +43,7 @@ function show(next) {
     withdrawQuestion();
     settled = performance.now() + INVITE_SETTLES;
   }
+  if (outdated(next)) withdrawQuestion();
   view = next;
   paint(view, perform);
   holdInvite();

@@ -294,9 +294,14 @@ impl State {
         }
     }
 
+    /// Whether a question may get through. A broker that has refused one message is still there, and may take the next.
+    pub fn can_ask(&self) -> bool {
+        matches!(self.link, LinkState::Up | LinkState::Down { reason: LinkProblem::Refused, .. })
+    }
+
     /// When the unanswered `hello` is to be said again.
     pub fn hello_due(&self) -> Option<Timestamp> {
-        let after = HELLO_AGAIN.get(self.hellos).filter(|_| self.link == LinkState::Up)?;
+        let after = HELLO_AGAIN.get(self.hellos).filter(|_| self.can_ask())?;
         self.hello_since?.checked_add(*after).ok()
     }
 

@@ -13,7 +13,7 @@ use crate::state::{
 impl State {
     /// Asks the assistant how things are. One that does not know this device yet says nothing; `enroll` is under way then.
     pub(super) fn hello(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.link == LinkState::Up && self.assistant().is_some() {
+        if self.can_ask() && self.assistant().is_some() {
             if self.hello_since.is_none() {
                 (self.hello_since, self.hellos) = (Some(now), 0);
             }
@@ -199,9 +199,12 @@ impl State {
             Some(id) => accounts.iter().find(|known| known.id.to_string() == id),
             None => accounts.first().filter(|_| accounts.len() == 1),
         };
-        if let Some(account) = chosen {
-            effects.push(Effect::AskDisconnect { account: account.id });
-        }
+        let Some(account) = chosen.map(|account| account.id) else { return };
+        // The question may have been on show while a sign-in began: it would bring back what is given up here.
+        self.give_up_sign_in(effects);
+        // What waits in the outbox is overtaken, and nobody will answer it.
+        self.delivery.take_if(|delivery| delivery.account == account);
+        effects.push(Effect::AskDisconnect { account });
     }
 
     /// Pinned at the first sign-in, and never to anybody else afterwards.

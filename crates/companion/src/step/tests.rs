@@ -2,10 +2,11 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::problem::KeysProblem;
-use crate::samples::{ANA, account, assistant, heard, now, offer, paired};
+use crate::samples::{ANA, BOB, account, assistant, heard, now, offer, paired};
 use crate::texts::Language;
 use crate::view::{ActionId, Screen, screen, view};
 
+mod late;
 mod replacing;
 
 fn act(state: State, command: Command) -> (State, Vec<Effect>) {
