@@ -175,6 +175,10 @@ impl Running {
             };
             self.handle(event);
         }
+        // Whoever cancels and then quits has cancelled.
+        while let Ok(command) = commands.try_recv() {
+            self.handle(Event::Command(command));
+        }
         self.hands.stop(brought).await;
     }
 
@@ -198,6 +202,27 @@ impl Running {
         });
         for effect in effects {
             self.hands.perform(effect, &view);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pairing::PairingFile;
+    use crate::samples::pairing_with;
+
+    /// Which of two that are ready is taken first is left to chance, so it is tried several times.
+    #[tokio::test]
+    async fn what_was_asked_for_before_it_was_stopped_is_done() {
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().unwrap();
+            let (_, options) = pairing_with("Rocky", dir.path()).await;
+            let companion = Companion::start(options);
+            companion.views().wait_for(|view| view.assistant.is_some()).await.unwrap();
+            companion.send(Command::Unpair);
+            companion.stop().await;
+            assert!(PairingFile::load(dir.path()).unwrap().is_none());
         }
     }
 }

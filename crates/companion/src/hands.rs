@@ -142,7 +142,7 @@ impl Hands {
                     }
                     // Paired anew in the meantime; two connections of one device would push each other out.
                     (Ok(loaded), Some(session)) => {
-                        tokio::spawn(loaded.stop());
+                        tokio::spawn(async move { loaded.end().await });
                         session.facts()
                     }
                 };
@@ -235,11 +235,15 @@ impl Hands {
     /// Nothing that was sealed is lost: it is in the outbox. What is being begun is given up, as it is when the power fails: a
     /// connection that came after this would be nobody's, and push the next start's out for ever.
     pub async fn stop(mut self, mut brought: mpsc::UnboundedReceiver<Done>) {
-        self.sign_in = None;
+        let given_up = self.sign_in.take().is_none();
         self.at_work.shutdown().await;
         let begun = std::iter::from_fn(|| brought.try_recv().ok()).filter_map(Done::into_session);
         for session in begun.chain(self.session.take()) {
-            session.stop().await;
+            session.end().await;
+            // Sealed in the moment of giving it up; the next start would send it.
+            if given_up {
+                session.discard_on_hold();
+            }
         }
         self.leaving.wait().await;
     }

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use url::Url;
 use uuid::Uuid;
 use valetkey_entra::account::AccountId;
-use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Label, PublicKeys, Terms};
+use valetkey_handoff::{BrokerAccess, Invite, InviteSecret, Keys, Label, PublicKeys, Terms};
 use valetkey_link::Clock;
 
 use crate::controller::{Options, Way};
-use crate::keystore::KeyStore;
+use crate::keystore::{EntryName, KeyStore, MemoryKeyStore};
+use crate::pairing::{Entry, PairingFile};
 use crate::problem::{Distrust, Holder, InviteProblem, KeysProblem, Problem, Program, SignInProblem};
 use crate::state::{
     Account, Activity, Assistant, Delivery, Flow, Happening, Health, LinkProblem, LinkState, Offer, Pairing,
@@ -102,6 +103,17 @@ pub(crate) fn invite(name: &str, agent: PublicKeys) -> Invite {
             capabilities: vec!["mail".into()],
         },
     }
+}
+
+/// On the disk and in the key store: a pairing with `name`, whose broker is not there.
+pub(crate) async fn pairing_with(name: &str, dir: &Path) -> (Invite, Options) {
+    let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
+    let mut invite = invite(name, Keys::generate().public());
+    invite.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
+    PairingFile::create(dir, &invite, &keys).unwrap();
+    let entry = Entry::new(&keys, &invite.broker).to_secret().unwrap();
+    store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
+    (invite, options(dir, Arc::new(store)))
 }
 
 fn offer_of_a_look_alike() -> Offer {

@@ -271,19 +271,15 @@ impl Session {
         }
     }
 
-    /// Leaves the broker in an orderly way.
-    pub async fn stop(self) {
-        self.end().await;
-    }
-
     async fn leave(self, accounts: Vec<AccountId>) -> Held {
         farewell(&self.orders, accounts).await;
         self.end().await;
         self.held
     }
 
-    /// From then on nobody touches its files. A courier that a slow disk has kept would write the old pairing over a new one.
-    async fn end(&self) {
+    /// Leaves the broker in an orderly way. From then on nobody touches its files: a courier that a slow disk has kept would
+    /// write the old pairing over a new one.
+    pub async fn end(&self) {
         self.link.stop().await;
         self.at_work.close();
         self.at_work.wait().await;
@@ -391,19 +387,14 @@ mod tests {
 
     use super::*;
     use crate::keystore::MemoryKeyStore;
-    use crate::samples::{invite, options};
+    use crate::samples::{invite, pairing_with};
 
     /// A connection that nobody knows of would push the next one of the same device out, and be pushed out by it, for ever.
     #[tokio::test]
     async fn a_session_that_nobody_wants_takes_its_connection_along() {
         let dir = tempfile::tempdir().unwrap();
-        let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
-        let mut invite = invite("Rocky", Keys::generate().public());
-        invite.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
-        PairingFile::create(dir.path(), &invite, &keys).unwrap();
-        let entry = Entry::new(&keys, &invite.broker).to_secret().unwrap();
-        store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
-        let Ok(session) = load(&options(dir.path(), Arc::new(store))).await else { panic!("no session") };
+        let (_, options) = pairing_with("Rocky", dir.path()).await;
+        let Ok(session) = load(&options).await else { panic!("no session") };
         let link = session.link.clone();
         drop(session);
         let ended = async {
@@ -416,13 +407,7 @@ mod tests {
 
     /// Agrees to an invite of a broker that is not there, but for the `enroll`: the power fails before that is kept.
     async fn cut_short(dir: &std::path::Path) -> (Invite, Options, Session) {
-        let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
-        let mut invite = invite("Rocky", Keys::generate().public());
-        invite.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
-        PairingFile::create(dir, &invite, &keys).unwrap();
-        let entry = Entry::new(&keys, &invite.broker).to_secret().unwrap();
-        store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
-        let options = options(dir, Arc::new(store));
+        let (invite, options) = pairing_with("Rocky", dir).await;
         let Ok(session) = load(&options).await else { panic!("no session") };
         (invite, options, session)
     }

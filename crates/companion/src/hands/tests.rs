@@ -7,9 +7,15 @@ use valetkey_handoff::Keys;
 use super::*;
 use crate::KeyStore;
 use crate::keystore::{EntryName, KeyStoreError, MemoryKeyStore};
-use crate::pairing::{Entry, PairingFile};
-use crate::samples::{invite, offer, options};
+use crate::outbox::{Outbox, Pending, What};
+use crate::pairing::PairingFile;
+use crate::samples::{ANA, invite, now, offer, options, pairing_with};
+use crate::state::State;
 use crate::texts::Language;
+
+fn a_view() -> View {
+    crate::view::view(&State::default(), now(), Language::English)
+}
 
 fn read(name: &str) -> (String, Done) {
     let invite = invite(name, Keys::generate().public());
@@ -41,14 +47,9 @@ async fn pairing_is_with_the_invite_that_was_agreed_to_whatever_is_opened_meanwh
 
 /// Hands that look for the pairing that is on the disk, and what they find.
 async fn looking(dir: &std::path::Path) -> (Hands, mpsc::UnboundedReceiver<Event>, Done) {
-    let (keys, store) = (Keys::generate(), MemoryKeyStore::default());
-    let mut old = invite("Old", Keys::generate().public());
-    old.broker.url = "mqtt://127.0.0.1:1".parse().unwrap();
-    PairingFile::create(dir, &old, &keys).unwrap();
-    let entry = Entry::new(&keys, &old.broker).to_secret().unwrap();
-    store.store(EntryName::Device(keys.thumbprint()), entry).await.unwrap();
+    let (_, options) = pairing_with("Old", dir).await;
     let ((events, told), (done, mut brought)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-    let mut hands = Hands::new(options(dir, Arc::new(store)), events, done);
+    let mut hands = Hands::new(options, events, done);
     hands.load();
     let found = brought.recv().await.unwrap();
     (hands, told, found)
@@ -80,10 +81,31 @@ async fn what_was_given_up_before_it_began_does_not_begin() {
     let (mallory, offered) = read("Mallory");
     hands.absorb(offered);
     hands.pair(Agreed { invite: mallory, replaces: None });
-    let view = crate::view::view(&crate::state::State::default(), crate::samples::now(), Language::English);
-    hands.perform(Effect::GiveUpPairing, &view);
+    hands.perform(Effect::GiveUpPairing, &a_view());
     hands.absorb(Done::Loaded(Err(Pairing::Missing)));
     assert!(!hands.pairing);
+}
+
+/// The next start would send it.
+#[tokio::test]
+async fn a_sign_in_that_was_given_up_while_it_was_sealed_is_not_left_behind_and_one_that_was_not_is() {
+    for given_up in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut hands, _told, found) = looking(dir.path()).await;
+        hands.absorb(found);
+        let session = hands.session.as_ref().unwrap();
+        let what = What::SignIn { account: ANA, address: "ana@contoso.example".into(), generation: 1 };
+        let (jti, topic, sealed) = (uuid::Uuid::from_u128(1), "t".into(), "sealed".into());
+        let pending = Pending { jti, topic, what, sealed_at: now(), sealed };
+        session.keeper.kept().outbox.add_on_hold(pending).unwrap();
+        let (renew, task) = (mpsc::unbounded_channel().0, session.spawn(std::future::pending()));
+        hands.sign_in = Some(RunningSignIn { id: 1, renew, task });
+        if given_up {
+            hands.perform(Effect::StopSignIn { id: 1 }, &a_view());
+        }
+        hands.stop(mpsc::unbounded_channel().1).await;
+        assert_eq!(Outbox::open(dir.path()).unwrap().all().count(), usize::from(!given_up));
+    }
 }
 
 /// Says that it was asked, and answers never.
