@@ -154,12 +154,13 @@ impl SignIn {
                 device_code: None,
                 then,
             });
+            let end = self.clock.deadline(pending.expires_at);
             tokio::select! {
                 callback = listener.next(&pending.state) => {
                     return Ok((pending, callback.map_err(|error| port_busy(&error))?));
                 }
                 Some(again) = renew.recv() => then = again,
-                () = self.clock.sleep_until(pending.expires_at) => return Err(SignInProblem::TimedOut.into()),
+                () = self.clock.comes(&end) => return Err(SignInProblem::TimedOut.into()),
             }
         }
     }
@@ -221,7 +222,8 @@ impl SignIn {
             let begun =
                 endpoint.begin_device_code(url, &asked.client_id, &asked.scopes, self.clock.now()).await;
             let mut device = begun.map_err(|error| token_problem(&error))?;
-            let until = device.expires_at.min(self.deadline());
+            let until = device.expires_at.min(self.latest());
+            let end = self.clock.deadline(until);
             self.report(SignInStep::Waiting {
                 link: SignInLink::new(&device.verification_uri),
                 until,
@@ -230,18 +232,18 @@ impl SignIn {
             });
             loop {
                 let next = self.clock.now().saturating_add(device.interval).unwrap_or(until);
+                let next = self.clock.deadline(next);
                 tokio::select! {
-                    () = self.clock.sleep_until(next) => {}
+                    () = self.clock.comes(&next) => {}
                     Some(again) = renew.recv() => {
                         then = again;
                         continue 'fresh;
                     }
                 }
-                let now = self.clock.now();
-                if now >= until {
+                if self.clock.has_come(&end) {
                     return Err(SignInProblem::TimedOut.into());
                 }
-                match endpoint.poll_device_code(&asked.client_id, &mut device, now).await {
+                match endpoint.poll_device_code(&asked.client_id, &mut device, self.clock.now()).await {
                     Ok(Poll::Pending) | Err(TokenError::Unreachable(_)) => {}
                     Ok(Poll::Granted(tokens)) => break 'fresh *tokens,
                     Err(error) => return Err(token_problem(&error)),
@@ -252,7 +254,7 @@ impl SignIn {
         self.check_and_seal(asked, http, metadata, Received { tokens, nonce: None, code: None }).await
     }
 
-    fn deadline(&self) -> Timestamp {
+    fn latest(&self) -> Timestamp {
         self.clock.now().saturating_add(SIGN_IN_TIMEOUT).unwrap_or(Timestamp::MAX)
     }
 

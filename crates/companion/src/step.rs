@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use valetkey_entra::account::AccountId;
+use valetkey_entra::authorize::SIGN_IN_TIMEOUT;
 
 use crate::command::{Command, InviteLink};
 use crate::problem::{InviteProblem, Problem, SignInProblem};
@@ -252,6 +253,9 @@ impl State {
         }
         if let Pairing::NoKeys { since, .. } = &mut self.pairing {
             *since = now.min(*since);
+        }
+        if let Flow::Waiting { until, .. } = &mut self.flow {
+            *until = (*until).min(now.saturating_add(SIGN_IN_TIMEOUT).unwrap_or(Timestamp::MAX));
         }
     }
 

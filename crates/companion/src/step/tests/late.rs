@@ -53,3 +53,12 @@ fn an_account_given_up_while_its_sign_in_is_on_its_way_is_not_waited_for() {
     let (state, _) = act(State { delivery, ..signed_in() }, disconnect());
     assert!(state.delivery.is_some(), "another account's");
 }
+
+#[test]
+fn a_clock_that_was_put_back_makes_nobody_wait_longer_for_the_browser() {
+    let earlier = now() - SignedDuration::from_hours(24);
+    let (state, _) = step(waiting(), Event::Tick, earlier);
+    assert_eq!(state.wake(earlier), Some(earlier + SIGN_IN_TIMEOUT));
+    let (state, _) = step(state, Event::Tick, earlier + SIGN_IN_TIMEOUT);
+    assert_eq!(state.flow, Flow::Failed(SignInProblem::TimedOut.into()));
+}
