@@ -16,7 +16,7 @@ use crate::session::{self, Session};
 use crate::shown::unmarked;
 use crate::sign_in::SignIn;
 use crate::state::{Health, Offer, Pairing};
-use crate::step::{Ask, Effect, Event, Then};
+use crate::step::{Ask, Effect, Event, NotPaired, Then};
 use crate::texts::{Text, say};
 use crate::view::View;
 use crate::{invite, session::Pair};
@@ -152,7 +152,11 @@ impl Hands {
                 event
             }
             Done::InviteRead(Err(problem)) => Event::InviteRead(Err(problem)),
-            Done::InviteRead(Ok(_)) if self.pairing => {
+            // As the heart would say a moment later: what is on show is what is here.
+            Done::InviteRead(Ok(read)) if read.1.expires_at <= self.options.clock.now() => {
+                Event::InviteRead(Err(InviteProblem::Expired))
+            }
+            Done::InviteRead(Ok(_)) if self.pairing || self.agreed.is_some() => {
                 tracing::info!("an invite that came while another is agreed to is not shown");
                 return None;
             }
@@ -167,7 +171,7 @@ impl Hands {
                 // Agreeing has given up the sign-in that ran.
                 before.iter().for_each(Session::discard_on_hold);
                 self.session = before;
-                Event::Paired(Err(problem))
+                self.not_paired(problem)
             }
             Done::Paired(Ok(session)) => {
                 self.pairing = false;
@@ -254,7 +258,7 @@ impl Hands {
         }
         let Some(invite) = self.offered.clone().filter(|invite| invite.id().as_str() == agreed.invite) else {
             tracing::error!("the invite that was agreed to is not the one that is here");
-            let _ = self.events.send(Event::Paired(Err(InviteProblem::Unreadable.into())));
+            let _ = self.events.send(self.not_paired(InviteProblem::Unreadable.into()));
             return;
         };
         let replaces = self.session.as_ref().and_then(|session| session.replaced_by(&invite));
@@ -276,6 +280,10 @@ impl Hands {
             leaving.wait().await;
             Done::Paired(pair.run().await)
         });
+    }
+
+    fn not_paired(&self, problem: Problem) -> Event {
+        Event::Paired(Err(NotPaired { problem, goes_on: self.session.is_some() }))
     }
 
     /// On the disk at once, and then done in the background: the agent, the broker and the keyring take their time.

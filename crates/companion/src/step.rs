@@ -30,7 +30,7 @@ pub enum Event {
         replaces: Option<String>,
     },
     /// With whom, and the sign-in that is already on its way there: the link may have been that of the present pairing.
-    Paired(Result<(Assistant, Option<Delivery>), Problem>),
+    Paired(Result<(Assistant, Option<Delivery>), NotPaired>),
     SignIn {
         id: u64,
         step: SignInStep,
@@ -60,6 +60,14 @@ pub enum Event {
         claims: Option<String>,
     },
     Tick,
+}
+
+/// Why an invite that was agreed to came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotPaired {
+    pub problem: Problem,
+    /// The pairing of before and its connection are there still, as they were.
+    pub goes_on: bool,
 }
 
 /// What a running sign-in reports.
@@ -369,7 +377,7 @@ impl State {
 
     fn paired(
         &mut self,
-        result: Result<(Assistant, Option<Delivery>), Problem>,
+        result: Result<(Assistant, Option<Delivery>), NotPaired>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -391,8 +399,18 @@ impl State {
                     self.begin(false, effects);
                 }
             }
-            Err(problem) => {
-                // What was there before may be there still.
+            Err(NotPaired { problem, goes_on }) => {
+                // Whoever is found on the disk now has not said anything yet.
+                if !goes_on {
+                    *self = Self {
+                        offer: self.offer.take(),
+                        flow: std::mem::take(&mut self.flow),
+                        notified: self.notified.take(),
+                        activity: std::mem::take(&mut self.activity),
+                        flows: self.flows,
+                        ..Self::default()
+                    };
+                }
                 self.pairing = Pairing::Checking;
                 effects.push(Effect::Load);
                 if wanted {

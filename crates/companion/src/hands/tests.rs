@@ -1,5 +1,6 @@
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use valetkey_entra::secret::Secret;
 use valetkey_handoff::Keys;
@@ -20,7 +21,7 @@ fn a_view() -> View {
 fn read(name: &str) -> (String, Done) {
     let invite = invite(name, Keys::generate().public());
     let id = invite.id().to_string();
-    let offer = Offer { id: id.clone(), agent: name.into(), ..offer() };
+    let offer = Offer { id: id.clone(), agent: name.into(), expires_at: Timestamp::MAX, ..offer() };
     (id, Done::InviteRead(Ok(Box::new((invite, offer)))))
 }
 
@@ -106,6 +107,23 @@ async fn a_sign_in_that_was_given_up_while_it_was_sealed_is_not_left_behind_and_
         hands.stop(mpsc::unbounded_channel().1).await;
         assert_eq!(Outbox::open(dir.path()).unwrap().all().count(), usize::from(!given_up));
     }
+}
+
+#[tokio::test]
+async fn an_invite_that_is_not_shown_takes_the_place_of_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut hands, _told, _) = looking(dir.path()).await;
+    let ((rocky, first), (_, second)) = (read("Rocky"), read("Mallory"));
+    hands.absorb(first);
+    let Done::InviteRead(Ok(mut over)) = read("Mallory").1 else { unreachable!() };
+    over.1.expires_at = now();
+    let event = hands.absorb(Done::InviteRead(Ok(over)));
+    assert_eq!(event, Some(Event::InviteRead(Err(InviteProblem::Expired))));
+
+    hands.pair(Agreed { invite: rocky.clone(), replaces: None });
+    assert!(hands.agreed.is_some() && !hands.pairing, "the disk is still being read");
+    assert_eq!(hands.absorb(second), None);
+    assert_eq!(hands.offered.map(|invite| invite.id().to_string()), Some(rocky));
 }
 
 /// Says that it was asked, and answers never.

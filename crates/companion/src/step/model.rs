@@ -71,7 +71,9 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
         1 => (prop::sample::select(vec![offer().id, "of-another-invite".to_owned()]), replaced)
             .prop_map(|(invite, replaces)| Event::InviteReplaces { invite, replaces }),
         2 => Just(Event::Paired(Ok((assistant(), None)))),
-        1 => Just(Event::Paired(Err(Problem::CannotSave))),
+        1 => any::<bool>().prop_map(|goes_on| {
+            Event::Paired(Err(NotPaired { problem: Problem::CannotSave, goes_on }))
+        }),
         1 => Just(Event::LinkUp),
         1 => Just(Event::LinkDown(LinkProblem::Unreachable)),
         1 => any::<bool>().prop_map(|online| Event::AgentPresence { online }),

@@ -46,6 +46,10 @@ fn pair() -> Effect {
     Effect::Pair { invite: offer().id, replaces: None }
 }
 
+fn not_paired(problem: Problem, goes_on: bool) -> Event {
+    Event::Paired(Err(NotPaired { problem, goes_on }))
+}
+
 fn screen_of(state: &State) -> Screen {
     screen(state, now())
 }
@@ -468,7 +472,7 @@ fn a_refusal_that_comes_while_another_invite_is_agreed_to_does_not_keep_its_sign
 /// Found by the model, in one history of a few hundred thousand.
 #[test]
 fn no_sign_in_goes_on_unseen_when_the_keys_cannot_be_had_any_more() {
-    let (state, effects) = step(waiting(), Event::Paired(Err(Problem::CannotSave)), now());
+    let (state, effects) = step(waiting(), not_paired(Problem::CannotSave, true), now());
     assert_eq!(effects, [Effect::StopSignIn { id: 1 }, Effect::Load]);
     assert_eq!(state.flow, Flow::Idle);
 

@@ -46,7 +46,7 @@ fn somebody_without_any_link_sees_why_the_first_one_could_not_be_made() {
     let state = State { pairing: Pairing::Missing, offer: Some(offer()), ..State::default() };
     let (state, effects) = act(state, Command::AcceptInvite { invite: None });
     assert_eq!(effects, [pair()]);
-    let (state, _) = step(state, Event::Paired(Err(KeysProblem::Unavailable.into())), now());
+    let (state, _) = step(state, not_paired(KeysProblem::Unavailable.into(), false), now());
     let missing = Event::Loaded { pairing: Pairing::Missing, delivery: None, notified: None };
     let (state, _) = step(state, missing, now());
     assert_eq!(state.flow, Flow::Failed(KeysProblem::Unavailable.into()));
@@ -60,7 +60,7 @@ fn trying_again_to_replace_somebody_asks_again() {
     let state = State { offer: Some(replacing), ..paired() };
     let (state, effects) = act(state, Command::AcceptInvite { invite: None });
     assert_eq!(effects, [Effect::Pair { invite: offer().id, replaces: Some("Old".into()) }]);
-    let (state, _) = step(state, Event::Paired(Err(Problem::CannotSave)), now());
+    let (state, _) = step(state, not_paired(Problem::CannotSave, true), now());
     let (state, _) = step(state, loaded(), now());
     let (state, effects) = act(state, Command::Retry);
     assert_eq!((screen_of(&state), effects), (Screen::Invited, vec![]));
@@ -87,4 +87,23 @@ fn cancelling_gives_up_a_pairing_that_has_not_begun() {
     let (state, _) = act(no_keys(KeysProblem::Unreadable), Command::AcceptInvite { invite: None });
     let (state, effects) = act(state, Command::Cancel);
     assert_eq!((state.offer, effects), (None, vec![Effect::GiveUpPairing]));
+}
+
+#[test]
+fn what_one_assistant_said_last_is_not_taken_for_the_word_of_another() {
+    let agreed = |state: State| {
+        let state = State { offer: Some(Offer { replaces: Some("Old".into()), ..offer() }), ..state };
+        act(state, Command::AcceptInvite { invite: None }).0
+    };
+    let connected = || step(heard(Health::Connected), Event::LinkUp, now()).0;
+    assert_eq!(screen_of(&connected()), Screen::Connected);
+    for (goes_on, expected) in [(true, Screen::Connected), (false, Screen::Checking)] {
+        let (state, effects) = step(agreed(connected()), not_paired(Problem::CannotSave, goes_on), now());
+        assert_eq!(effects, [Effect::Load]);
+        let (state, _) = step(state, loaded(), now());
+        let (state, _) = act(state, Command::DeclineInvite);
+        let (state, _) = act(state, Command::Dismiss);
+        assert_eq!(screen_of(&state), expected);
+        assert_eq!(state.link == LinkState::Up, goes_on, "a new session says itself when it is connected");
+    }
 }
