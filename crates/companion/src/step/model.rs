@@ -1,6 +1,7 @@
 //! Every order of events: there is a way on, one sign-in at most, and no green without the assistant's word.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -62,20 +63,33 @@ fn events() -> impl Strategy<Value = (Event, i64)> {
     let replaced = prop::option::of(Just("Old".to_owned()));
     let locked = Pairing::NoKeys { problem: KeysProblem::Locked, since: now() };
     let pairings = prop_oneof![Just(Pairing::Missing), Just(locked), Just(Pairing::Paired(assistant()))];
+    let deliveries = || {
+        let on_its_way =
+            (prop::sample::select(&[ANA, BOB][..]), 1..4u64).prop_map(|(account, generation)| Delivery {
+                account,
+                address: "somebody".into(),
+                generation,
+                delivered: false,
+            });
+        prop::option::of(on_its_way)
+    };
     let event = prop_oneof![
         6 => commands.prop_map(Event::Command),
         6 => (0..4u64, steps).prop_map(|(id, step)| Event::SignIn { id, step }),
-        1 => pairings.prop_map(|pairing| Event::Loaded { pairing, delivery: None, notified: None }),
+        1 => (pairings, deliveries()).prop_map(|(pairing, delivery)| {
+            let delivery = delivery.filter(|_| matches!(pairing, Pairing::Paired(_)));
+            Event::Loaded { pairing, delivery, notified: None }
+        }),
         1 => Just(Event::InviteRead(Ok(offer()))),
         1 => Just(Event::InviteRead(Err(InviteProblem::Unreadable))),
         1 => (prop::sample::select(vec![offer().id, "of-another-invite".to_owned()]), replaced)
             .prop_map(|(invite, replaces)| Event::InviteReplaces { invite, replaces }),
-        2 => Just(Event::Paired(Ok((assistant(), None)))),
+        2 => deliveries().prop_map(|delivery| Event::Paired(Ok((assistant(), delivery)))),
         1 => any::<bool>().prop_map(|goes_on| {
             Event::Paired(Err(NotPaired { problem: Problem::CannotSave, goes_on }))
         }),
         1 => Just(Event::LinkUp),
-        1 => Just(Event::LinkDown(LinkProblem::Unreachable)),
+        1 => prop::sample::select(&[LinkProblem::Unreachable, LinkProblem::Refused][..]).prop_map(Event::LinkDown),
         1 => any::<bool>().prop_map(|online| Event::AgentPresence { online }),
         1 => Just(Event::Enrolled),
         1 => Just(Event::EnrollRefused(InviteProblem::Used)),
@@ -106,8 +120,10 @@ struct Witness {
     machine: Machine,
     state: State,
     running: Option<u64>,
-    /// The assistant's last word on any account was a good one.
-    confirmed: bool,
+    /// Whether the assistant's last word on each account was a good one.
+    said: BTreeMap<AccountId, bool>,
+    /// The sign-in that is handed over, and neither confirmed nor refused nor taken back.
+    pending: Option<(AccountId, u64)>,
     was_green: bool,
     waited: bool,
 }
@@ -118,7 +134,8 @@ impl Witness {
             machine,
             state: State::default(),
             running: None,
-            confirmed: false,
+            said: BTreeMap::new(),
+            pending: None,
             was_green: false,
             waited: false,
         }
@@ -135,7 +152,7 @@ impl Witness {
     }
 
     fn step(&mut self, event: Event, at: Timestamp) -> TestCaseResult {
-        self.hear(&event);
+        let sealed = self.hear(&event);
         let (next, effects) = (self.machine)(std::mem::take(&mut self.state), event, at);
         for effect in effects {
             match effect {
@@ -147,7 +164,13 @@ impl Witness {
                     prop_assert!(self.running.is_some(), "a browser for no sign-in");
                 }
                 Effect::StopSignIn { id } if self.running == Some(id) => self.running = None,
-                Effect::Unpair { .. } => self.confirmed = false,
+                Effect::HandOver { generation } => {
+                    self.pending = sealed.filter(|sealed| sealed.1 == generation);
+                    prop_assert!(self.pending.is_some(), "handed over, and never sealed");
+                }
+                // A disconnect overtakes it.
+                Effect::AskDisconnect { account } => drop(self.pending.take_if(|(id, _)| *id == account)),
+                Effect::Unpair { .. } => self.begin_anew(None),
                 _ => {}
             }
         }
@@ -155,10 +178,17 @@ impl Witness {
         let view = view(&next, at, Language::English);
         let way_on = !view.actions.is_empty() || next.wake(at).is_some() || next.pairing == Pairing::Checking;
         prop_assert!(way_on, "stuck in {:?}", next);
+        let shut_out = matches!(next.link, LinkState::Down { reason: LinkProblem::Refused, .. });
+        if shut_out && view.screen == Screen::AgentOffline {
+            let (_, tried) = (self.machine)(next.clone(), Event::Command(Command::Retry), at);
+            prop_assert!(tried.contains(&Effect::SayHello), "\"Check again\" asks nobody in {:?}", next);
+        }
         let in_silence = next.assistant().is_some() && next.heard.is_none() && next.wake(at).is_none();
         prop_assert!(!in_silence || next.away(at), "checking with no end in {:?}", next);
         let green = view.screen == Screen::Connected;
-        prop_assert!(!green || self.confirmed, "green without the assistant's word: {:?}", next);
+        let confirmed = !self.said.is_empty() && self.said.values().all(|good| *good);
+        prop_assert!(!green || confirmed, "green without the assistant's word: {:?}", next);
+        prop_assert!(!green || self.pending.is_none(), "green before {:?} has a receipt", self.pending);
         prop_assert!(!view.headline.is_empty());
         self.was_green |= green;
         self.waited |= view.screen == Screen::Waiting;
@@ -166,25 +196,52 @@ impl Witness {
         Ok(())
     }
 
-    fn hear(&mut self, event: &Event) {
+    /// What was sealed just now, if anything.
+    fn hear(&mut self, event: &Event) -> Option<(AccountId, u64)> {
         match event {
-            Event::Receipt { account, generation, outcome: Ok(_) } => {
-                let waited_for = self.state.delivery.as_ref();
-                self.confirmed |=
-                    waited_for.is_some_and(|d| d.account == *account && d.generation == *generation);
+            Event::Receipt { account, generation, outcome } => {
+                let answered = self.pending.take_if(|pending| *pending == (*account, *generation));
+                if answered.is_some() && outcome.is_ok() {
+                    self.said.insert(*account, true);
+                }
             }
             Event::AgentState(all) => {
                 let good = |account: &Account| matches!(account.health, Health::Connected | Health::Retrying);
-                self.confirmed = all.iter().any(good);
+                self.said = all.iter().map(|account| (account.id, good(account))).collect();
+                let tells = |account: &Account| !matches!(account.health, Health::Retrying | Health::Unknown);
+                self.pending.take_if(|(id, generation)| {
+                    all.iter().any(|one| one.id == *id && one.generation >= *generation && tells(one))
+                });
             }
-            Event::SignIn {
-                id,
-                step: SignInStep::Sealed { .. } | SignInStep::Cancelled | SignInStep::Failed(_),
-            } => {
-                self.running = self.running.filter(|running| running != id);
+            Event::AuthExpired { account, .. } => {
+                if let Some(good) = self.said.get_mut(account) {
+                    *good = false;
+                }
+            }
+            Event::Loaded { delivery, .. }
+                if matches!(self.state.pairing, Pairing::Checking | Pairing::NoKeys { .. }) =>
+            {
+                self.pending = delivery.as_ref().map(|delivery| (delivery.account, delivery.generation));
+            }
+            Event::Paired(Ok((_, delivery))) => self.begin_anew(delivery.as_ref()),
+            Event::Paired(Err(NotPaired { goes_on: false, .. })) => self.begin_anew(None),
+            Event::SignIn { id, step } => {
+                let ended =
+                    matches!(step, SignInStep::Sealed { .. } | SignInStep::Cancelled | SignInStep::Failed(_));
+                let running = self.running.take_if(|running| ended && running == id);
+                if let SignInStep::Sealed { account, generation, .. } = step {
+                    return running.map(|_| (*account, *generation));
+                }
             }
             _ => {}
         }
+        None
+    }
+
+    /// Another assistant, or none: nothing that was said before counts.
+    fn begin_anew(&mut self, delivery: Option<&Delivery>) {
+        self.said.clear();
+        self.pending = delivery.map(|delivery| (delivery.account, delivery.generation));
     }
 }
 
@@ -207,7 +264,7 @@ fn there_is_always_a_way_on_one_sign_in_at_most_and_no_unfounded_green() {
     assert!(green.get() > 100 && waited.get() > 100, "the interesting states were hardly reached");
 }
 
-/// The controls of the model: green at the broker's word, two sign-ins at once, and no way on.
+/// The controls of the model: green at the broker's word, also where an older one was good; two sign-ins at once; and no way on.
 #[test]
 fn a_state_machine_that_does_what_it_must_not_is_found_out() {
     let green_too_early: Machine = |state, event, now| {
@@ -215,6 +272,14 @@ fn a_state_machine_that_does_what_it_must_not_is_found_out() {
         let (mut state, effects) = step(state, event, now);
         if published && state.assistant().is_some() {
             state.heard = Some(vec![account(Health::Connected)]);
+        }
+        (state, effects)
+    };
+    let forgets_what_waits: Machine = |state, event, now| {
+        let published = matches!(event, Event::Published { .. });
+        let (mut state, effects) = step(state, event, now);
+        if published {
+            state.delivery = None;
         }
         (state, effects)
     };
@@ -233,7 +298,14 @@ fn a_state_machine_that_does_what_it_must_not_is_found_out() {
         state.hello_since = None;
         (state, effects)
     };
-    for broken in [green_too_early, two_at_once, waits_for_ever] {
-        assert!(is_found_out(2000, &histories(), |history| Witness::of(broken).follow(history)));
+    let broken = [
+        ("green too early", green_too_early),
+        ("forgets what waits", forgets_what_waits),
+        ("two at once", two_at_once),
+        ("waits for ever", waits_for_ever),
+    ];
+    for (name, broken) in broken {
+        let found = is_found_out(2000, &histories(), |history| Witness::of(broken).follow(history));
+        assert!(found, "{name}");
     }
 }
