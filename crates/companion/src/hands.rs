@@ -146,8 +146,15 @@ impl Hands {
                         session.facts()
                     }
                 };
-                if let Some(agreed) = self.agreed.take() {
-                    self.pair(agreed);
+                match (self.agreed.take(), &event) {
+                    // As if it had been known before the person agreed.
+                    (Some(_), Event::Loaded { pairing: Pairing::NoKeys { problem, .. }, .. })
+                        if problem.may_pass() =>
+                    {
+                        let _ = self.events.send(self.not_paired((*problem).into()));
+                    }
+                    (Some(agreed), _) => self.pair(agreed),
+                    (None, _) => {}
                 }
                 event
             }

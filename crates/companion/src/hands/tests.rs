@@ -10,6 +10,7 @@ use crate::KeyStore;
 use crate::keystore::{EntryName, KeyStoreError, MemoryKeyStore};
 use crate::outbox::{Outbox, Pending, What};
 use crate::pairing::PairingFile;
+use crate::problem::KeysProblem;
 use crate::samples::{ANA, invite, now, offer, options, pairing_with};
 use crate::state::State;
 use crate::texts::Language;
@@ -73,6 +74,20 @@ async fn what_was_agreed_to_before_the_present_pairing_was_known_waits_for_its_q
     assert!(!hands.pairing, "a click that was on its way");
     hands.pair(agreed(Some("Old")));
     assert!(hands.pairing);
+}
+
+#[tokio::test]
+async fn what_was_agreed_to_before_the_keys_were_found_locked_makes_no_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut hands, mut told, _) = looking(dir.path()).await;
+    let (mallory, offered) = read("Mallory");
+    hands.absorb(offered);
+    hands.pair(Agreed { invite: mallory, replaces: None });
+    let problem = KeysProblem::Locked;
+    hands.absorb(Done::Loaded(Err(Pairing::NoKeys { problem, since: now() })));
+    assert!(!hands.pairing);
+    let refused = NotPaired { problem: problem.into(), goes_on: false };
+    assert_eq!(told.try_recv(), Ok(Event::Paired(Err(refused))));
 }
 
 #[tokio::test]
