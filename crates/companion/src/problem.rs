@@ -65,8 +65,8 @@ impl KeysProblem {
     /// The keys are well, as far as known, and can be had later: who makes new ones now loses the pairing that they stand for.
     pub fn may_pass(self) -> bool {
         match self {
-            Self::Locked | Self::Unavailable | Self::InUse(_) => true,
-            Self::Unreadable | Self::Forbidden | Self::Certificates => false,
+            Self::Locked | Self::Unavailable | Self::Certificates | Self::InUse(_) => true,
+            Self::Unreadable | Self::Forbidden => false,
         }
     }
 }

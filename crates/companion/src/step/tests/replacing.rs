@@ -19,8 +19,9 @@ fn question(state: &State) -> Option<String> {
 
 #[test]
 fn an_invite_refused_for_keys_that_are_out_of_reach_is_shown_again_with_its_question_once_they_are_there() {
+    use KeysProblem::{Certificates, InUse, Locked, Unavailable};
     let holder = Holder { program: Program::App, pid: 1 };
-    for problem in [KeysProblem::Locked, KeysProblem::Unavailable, KeysProblem::InUse(Some(holder))] {
+    for problem in [Locked, Unavailable, Certificates, InUse(Some(holder))] {
         let (state, effects) = act(no_keys(problem), Command::AcceptInvite { invite: None });
         assert_eq!((&state.flow, effects), (&Flow::Failed(problem.into()), vec![]));
         let (state, _) = step(state, loaded(), now());
