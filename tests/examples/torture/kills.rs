@@ -368,12 +368,12 @@ async fn stored_in_vain(row: &mut Row) -> Result<()> {
     victim.kill().await?;
     strace.detach().await?;
     let kill = Kill { place: "in vain".into(), in_window: false, sealed: Some(sealed) };
-    let mut broken = Row::new("");
+    let mut judged = Row::new("");
     let mut victim = Victim::on(&scene.dir(), Some(&broker)).await?;
     // The broker does not send it again, so that the verdict never comes.
-    let found = tokio::time::timeout(SILENCE, arrived(&mut broken, &mut scene, &mut victim, &kill)).await;
+    let found = tokio::time::timeout(SILENCE, arrived(&mut judged, &mut scene, &mut victim, &kill)).await;
     victim.kill().await?;
-    let caught = found.is_err() || !broken.failures.is_empty();
+    let caught = found.is_err() || !judged.failures.is_empty();
     row.caught(u64::from(caught), 1, "an agent that takes a handoff in whose rename only pretends");
     Ok(())
 }
