@@ -110,7 +110,8 @@ impl<'a> Connection<'a> {
                         () = self.shared.abandoned.cancelled() => return End::Over,
                         () = self.events.closed() => return End::Over,
                         () = self.shared.stop.cancelled(), if !self.leaving => {
-                            if !self.leave(&requests) {
+                            // What was acknowledged just now has its answer in the queue.
+                            if !(self.send_waiting(&requests).await && self.leave(&requests)) {
                                 return End::Over;
                             }
                             leave_by = Some(Instant::now() + STOP_WITHIN);

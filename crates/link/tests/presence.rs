@@ -42,6 +42,23 @@ async fn presence_is_retained_online_while_up_and_offline_after_stop() {
     }
 }
 
+/// An acknowledgement that goes out at the end without its answer leaves somebody waiting.
+#[tokio::test]
+async fn what_was_published_just_before_the_end_goes_out_before_the_last_will() {
+    let broker = plain_broker().await;
+    for version in BOTH {
+        let mut settings = with_presence(settings(&broker, "me"));
+        settings.version = version;
+        let recorder = broker.record("#").await.unwrap();
+        let (link, _events) = connect(settings).await;
+        recorder.wait_for(|seen| seen.payload == b"online" && !seen.retained).await.unwrap();
+        link.publish("a/topic", "an answer", Retain::No).unwrap();
+        link.stop().await;
+        recorder.wait_for(|seen| seen.payload == b"offline" && !seen.retained).await.unwrap();
+        assert!(recorder.messages().iter().any(|seen| seen.payload == b"an answer"), "{version:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_link_that_is_dropped_without_stop_leaves_its_last_will() {
     let broker = plain_broker().await;
