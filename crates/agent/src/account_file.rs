@@ -66,6 +66,9 @@ pub struct Facts {
     /// The account was removed; only this is left, so that its old sign-ins cannot come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<Timestamp>,
+    /// Not proven, and its refresh token was exchanged all the same: what its device has may not work any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotated: bool,
     /// The refresh token before the one in the cache, until the newer one has worked. Organisations only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_refresh_token: Option<Secret>,

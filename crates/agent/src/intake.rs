@@ -154,6 +154,7 @@ fn facts(
         stored_at: now,
         refreshed_at: None,
         removed_at: None,
+        rotated: false,
         previous_refresh_token: None,
         replaced: None,
     }

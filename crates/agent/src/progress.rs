@@ -180,6 +180,7 @@ pub(crate) fn worked(mut file: AccountFile, got: &Refreshed<'_>) -> Result<(Acco
     }
     file.facts.refreshed_at = Some(got.asked_at);
     file.facts.replaced = None;
+    file.facts.rotated = false;
     let device = file.facts.device.clone();
     if let Some(seen) = file.facts.seen.get_mut(&device) {
         seen.brought = true;
@@ -202,6 +203,7 @@ pub(crate) fn rotated(
     file.cache.apply(response, now).map_err(|_| Misfit::OtherAccount)?;
     file.cache.access_tokens.clear();
     file.facts.previous_refresh_token = None;
+    file.facts.rotated = !file.facts.is_proven();
     Ok((file, News::default()))
 }
 
@@ -303,9 +305,10 @@ fn fall_back(failed: AccountFile, mut before: AccountFile, settled: Option<Settl
 }
 
 /// A new sign-in that Microsoft could not be asked about makes room for the one before it, which programs wait for. It has
-/// no verdict: its device sends it again, and it is tried again.
+/// no verdict: its device sends it again, and it is tried again. One that its device may have no working copy of stays.
 pub(crate) fn step_back(mut file: AccountFile, now: Timestamp) -> Result<(AccountFile, News), Misfit> {
-    let before = file.facts.replaced.take().filter(|_| has_had_its_time(&file.facts, now));
+    let may_go = has_had_its_time(&file.facts, now) && !file.facts.rotated;
+    let before = file.facts.replaced.take().filter(|_| may_go);
     Ok(fall_back(file, *before.ok_or(Misfit::Superseded)?, None))
 }
 

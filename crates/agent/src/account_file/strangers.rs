@@ -37,6 +37,7 @@ fn files_of_the_vault_that_were_changed() {
         refreshed_at: Some(now),
         removed_at: None,
         previous_refresh_token: Some(Secret::new("before")),
+        rotated: true,
         replaced: None,
     };
     whole[MEMBER] = serde_json::to_value(&facts).unwrap();

@@ -26,13 +26,35 @@ const CLIENT_INFO: [&str; 2] = [
 
 #[derive(Clone, Debug)]
 enum Op {
-    Handoff { message: Message, lies: bool },
+    Handoff {
+        message: Message,
+        lies: bool,
+    },
     Disconnect(Message),
-    Refresh { account: usize, presented: Presented, answered_for: usize, rotates: bool },
-    Fail { account: usize, presented: Presented, outcome: Outcome },
-    RemovedByOperator { account: usize },
-    StepBack { account: usize },
-    Restart { account: usize },
+    Refresh {
+        account: usize,
+        presented: Presented,
+        answered_for: usize,
+        rotates: bool,
+    },
+    Fail {
+        account: usize,
+        presented: Presented,
+        outcome: Outcome,
+    },
+    RemovedByOperator {
+        account: usize,
+    },
+    /// An answer that is kept before it is known whose it is.
+    Rotate {
+        account: usize,
+    },
+    StepBack {
+        account: usize,
+    },
+    Restart {
+        account: usize,
+    },
 }
 
 /// Few of each, so that they meet.
@@ -75,6 +97,7 @@ fn ops() -> impl Strategy<Value = Op> {
         4 => (0..2_usize, presented, outcome)
             .prop_map(|(account, presented, outcome)| Op::Fail { account, presented, outcome }),
         1 => (0..2_usize).prop_map(|account| Op::RemovedByOperator { account }),
+        1 => (0..2_usize).prop_map(|account| Op::Rotate { account }),
         1 => (0..2_usize).prop_map(|account| Op::StepBack { account }),
         2 => (0..2_usize).prop_map(|account| Op::Restart { account }),
     ]
@@ -151,6 +174,20 @@ fn origin(token: &Secret) -> (usize, usize, usize) {
     (parts[0], parts[1], parts[2])
 }
 
+fn answer(presented: &Secret, answered_for: usize, rotates: bool) -> TokenResponse {
+    let (owner, order, count) = origin(presented);
+    TokenResponse {
+        access_token: Secret::new("at"),
+        refresh_token: rotates.then(|| Secret::new(format!("{owner}/{order}/{}", count + 1))),
+        id_token: None,
+        scope: "https://graph.microsoft.com/Mail.Read".into(),
+        expires_in: SignedDuration::from_hours(1),
+        ext_expires_in: None,
+        refresh_in: None,
+        client_info: Some(CLIENT_INFO[answered_for].into()),
+    }
+}
+
 /// One account, and what a simple mind remembers of it.
 #[derive(Default)]
 struct Account {
@@ -193,6 +230,7 @@ impl World {
             Op::Refresh { account, .. }
             | Op::Fail { account, .. }
             | Op::RemovedByOperator { account }
+            | Op::Rotate { account }
             | Op::StepBack { account }
             | Op::Restart { account } => *account,
         };
@@ -236,10 +274,21 @@ impl World {
                     self.accounts[account].file = Some(file);
                 }
             }
+            Op::Rotate { .. } => {
+                if let (Some(file), Some(token)) = (before.clone(), self.token(account, Presented::Current))
+                    && !file.facts.is_proven()
+                {
+                    let (file, news) = rotated(file, &token, &answer(&token, account, true), now).unwrap();
+                    prop_assert_eq!(news, News::default());
+                    self.accounts[account].file = Some(file);
+                }
+            }
             Op::StepBack { .. } => {
                 if let Some(file) = before.clone()
                     && let Ok((file, news)) = step_back(file, now + TRIED_WITHIN)
                 {
+                    let gone = self.token(account, Presented::Current).map(|token| origin(&token).2);
+                    prop_assert_eq!(gone, Some(0), "its device has no copy of it that works");
                     prop_assert!(file.facts.is_proven() && news.settled.is_none());
                     self.news(&news, None)?;
                     self.accounts[account].file = Some(file);
@@ -301,17 +350,8 @@ impl World {
         else {
             return Ok(());
         };
-        let (owner, order, count) = origin(&token);
-        let response = TokenResponse {
-            access_token: Secret::new("at"),
-            refresh_token: rotates.then(|| Secret::new(format!("{owner}/{order}/{}", count + 1))),
-            id_token: None,
-            scope: "https://graph.microsoft.com/Mail.Read".into(),
-            expires_in: SignedDuration::from_hours(1),
-            ext_expires_in: None,
-            refresh_in: None,
-            client_info: Some(CLIENT_INFO[answered_for].into()),
-        };
+        let order = origin(&token).1;
+        let response = answer(&token, answered_for, rotates);
         let got = Refreshed {
             resource: Resource::Graph,
             presented: &token,
