@@ -1,5 +1,6 @@
 //! What is read from disks: a file of the vault, the agent's configuration, an organisation's policy.
 
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub fn policy(bytes: &[u8]) -> bool {
     let Ok(policy) = Policy::parse(text) else { return false };
     let (invite, agent) = &*INVITE;
     let mut table: Table = text.parse().expect("what was read is TOML");
+    let pinned = table.contains_key("brokers");
     let agent = format!("{agent} {}", invite.agent.recipient());
     let is = |wanted: &str| Some(wanted.to_owned());
     let mut allows = |list: &str, wanted: Option<String>, meant: fn(&str) -> Option<String>| {
@@ -83,6 +85,16 @@ pub fn policy(bytes: &[u8]) -> bool {
         allows("graphs", is("https graph.microsoft.com 443 "), service),
         allows("client_ids", is(&invite.terms.client_id), as_written),
     ];
+    if let Some(broker) = table.remove("broker") {
+        let rules = broker.as_table().unwrap();
+        for (rule, file) in rules {
+            assert!(["ca_file", "client_certificate_file", "client_key_file"].contains(&rule.as_str()));
+            assert!(Path::new(file.as_str().unwrap()).is_absolute());
+        }
+        assert!(pinned, "certificates for brokers that are not named");
+        let key = |name| rules.contains_key(name);
+        assert_eq!(key("client_certificate_file"), key("client_key_file"));
+    }
     assert!(table.is_empty(), "a rule was passed over: {table:?}");
     assert_eq!(policy.allows(invite), allowed.into_iter().all(|allowed| allowed));
     true
