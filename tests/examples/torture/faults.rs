@@ -44,7 +44,7 @@ pub async fn all(stride: usize) -> Result<Vec<Row>> {
     if met * (stride as u64) < PROMISED
         && let Some(last) = rows.last_mut()
     {
-        last.failures.push(format!("{met} faults in all were met"));
+        last.too_little(&format!("{met} faults in all were met"));
     }
     Ok(rows)
 }

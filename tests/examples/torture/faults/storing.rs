@@ -136,7 +136,12 @@ async fn ended(victim: &mut Victim, scene: &mut Scene) -> Result<Option<Value>> 
     if matches!(receipt, Ok(Ok(Outcome::Stored { .. }))) {
         return Ok(None);
     }
-    victim.status().await.map(Some)
+    let status = victim.status().await?;
+    // Nothing is wrong, or it is not said: then no receipt comes either.
+    if !names_a_problem(&status) && matches!(scene.receipt().await, Ok(Outcome::Stored { .. })) {
+        return Ok(None);
+    }
+    Ok(Some(status))
 }
 
 /// A store and its refresh take a twentieth of it on a machine at rest.
