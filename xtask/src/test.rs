@@ -96,7 +96,10 @@ impl Count {
     /// Takes in one line of output; only libtest's `test result: …` lines count, and `test … FAILED` names.
     fn add(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
-            self.names.push(name.to_owned());
+            // One that runs itself in another process says it twice.
+            if !self.names.iter().any(|known| known == name) {
+                self.names.push(name.to_owned());
+            }
             return;
         }
         let Some((_, numbers)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
@@ -127,6 +130,7 @@ mod tests {
             "running 3 tests",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test a::test_result_of_passed ... ok",
+            "test a::lost_a_race ... FAILED",
             "test a::lost_a_race ... FAILED",
             "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.20s",
         ] {
