@@ -268,11 +268,9 @@ pub(crate) fn failed(
 
 /// What is to be told of a file that a failed write has put in its place all the same, by what was known before.
 pub(crate) fn told_by(file: &AccountFile, known: &Facts, presented: &Secret) -> Option<HealthChange> {
-    let (from, to) = (known.condition.health, file.facts.condition.clone());
-    let over = to.health == Health::ReconnectNeeded && from != Health::ReconnectNeeded;
-    let lapsed = known.is_proven() && over;
-    let account = file.facts.account;
-    (known.condition != to && is_of(file, presented)).then_some(HealthChange { account, from, to, lapsed })
+    let to = &file.facts.condition;
+    let is_news = known.condition != *to && is_of(file, presented);
+    is_news.then(|| changed(known.account, known.condition.health, to.clone(), known.is_proven()))
 }
 
 /// A new sign-in that is not to be. The one before it goes on; without one, only what keeps it from coming back is left.
@@ -367,8 +365,12 @@ fn settle(facts: &mut Facts, verdict: Verdict) -> Option<Settled> {
 fn change(facts: &mut Facts, outcome: &Outcome, now: Timestamp, was_proven: bool) -> Option<HealthChange> {
     let to = facts.condition.after(outcome, now)?;
     let from = std::mem::replace(&mut facts.condition, to.clone()).health;
+    Some(changed(facts.account, from, to, was_proven))
+}
+
+fn changed(account: AccountId, from: Health, to: Condition, was_proven: bool) -> HealthChange {
     let lapsed = was_proven && to.health == Health::ReconnectNeeded && from != Health::ReconnectNeeded;
-    Some(HealthChange { account: facts.account, from, to, lapsed })
+    HealthChange { account, from, to, lapsed }
 }
 
 #[cfg(test)]

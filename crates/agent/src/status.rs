@@ -187,9 +187,7 @@ impl AccountStatus {
             generation: facts.generation(),
         }
     }
-}
 
-impl AccountStatus {
     /// What the disk does not take now cannot be written to the account's file either.
     pub(crate) fn unsaved(self) -> Self {
         if self.health != Health::Connected {
